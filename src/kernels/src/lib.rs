@@ -1,0 +1,29 @@
+//! Inference kernels of the CPU engine: plain slices in and out.
+//!
+//! The parts of a transformer where a general tensor library wastes time on a processor: attention that never stores
+//! the whole score matrix, and linear layers, layer norms and GELUs that read and write their data once. Everything is
+//! float32 and forward only. Nothing here knows of tensors, gradients or models.
+//!
+//! * **Threads.** Work is split over the rayon pool of the calling thread; no pool is ever created. A caller that wants
+//!   a certain number of threads calls from inside `rayon::ThreadPool::install`. The numbers that come out do not
+//!   depend on how many threads there are.
+//! * **Processors.** The widest instructions of the machine (AVX-512, or AVX2 with FMA) are chosen at run time; other
+//!   processors get the same code compiled for their baseline.
+//! * **Memory.** Each thread of the pool keeps at most about 1 MiB of scratch between calls.
+//! * **Errors.** There are none to handle: sizes are checked at the door and a wrong one is a bug in the caller, so it
+//!   panics. NaN and infinity in the data are carried into the result, never hidden.
+
+mod attention;
+mod cpu;
+mod gelu;
+mod layer_norm;
+mod linear;
+mod math;
+mod matrix;
+#[cfg(test)]
+mod testing;
+
+pub use attention::{AttentionShape, View, attention};
+pub use gelu::gelu_erf;
+pub use layer_norm::layer_norm;
+pub use linear::{Epilogue, LinearShape, linear};

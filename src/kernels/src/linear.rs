@@ -1,0 +1,194 @@
+//! Linear layer with what usually follows it, done while the result is still in the cache.
+
+use crate::cpu::{Cpu, Kernel};
+use crate::gelu::gelu_in_place;
+use crate::matrix::{Matrix, Rows, SharedOutput};
+use rayon::prelude::*;
+
+/// The part of the output that a thread computes at a time: on the layers of ViT-B as fast as one product of the whole,
+/// and small enough to still be in the second cache for the epilogue and to feed many threads.
+const BLOCK_ROWS: usize = 512;
+const BLOCK_COLUMNS: usize = 384;
+
+/// Sizes of a linear layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    /// Rows of the input: batch times tokens.
+    pub rows: usize,
+    /// Width of the input.
+    pub inputs: usize,
+    /// Width of the output.
+    pub outputs: usize,
+}
+
+/// What is done to the result of a linear layer before it is written.
+#[derive(Clone, Copy, Debug)]
+pub enum Epilogue<'a> {
+    /// Nothing.
+    None,
+    /// GELU, as [`gelu_erf`](crate::gelu_erf).
+    Gelu,
+    /// A residual `[rows, outputs]` is added.
+    Add(&'a [f32]),
+}
+
+/// `out = epilogue(x weight^T + bias)`.
+///
+/// # Shapes
+/// - x: `[rows, inputs]`
+/// - weight: `[outputs, inputs]`, as PyTorch stores it
+/// - bias: `[outputs]`
+/// - out: `[rows, outputs]`; what it held before does not matter
+///
+/// # Panics
+/// If a slice is not as long as its shape says, or `inputs` is zero.
+pub fn linear(
+    shape: &LinearShape,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    out: &mut [f32],
+) {
+    linear_on(Cpu::detect(), shape, x, weight, bias, epilogue, out);
+}
+
+fn linear_on(
+    cpu: Cpu,
+    shape: &LinearShape,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    out: &mut [f32],
+) {
+    let &LinearShape { rows, inputs, outputs } = shape;
+    let elements = |a: usize, b: usize| a.checked_mul(b).expect("linear: size overflows");
+    assert!(inputs > 0, "linear: inputs is zero");
+    assert_eq!(x.len(), elements(rows, inputs), "linear: x is not [rows, inputs]");
+    assert_eq!(weight.len(), elements(outputs, inputs), "linear: weight is not [outputs, inputs]");
+    assert_eq!(out.len(), elements(rows, outputs), "linear: out is not [rows, outputs]");
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), outputs, "linear: bias is not [outputs]");
+    }
+    if let Epilogue::Add(residual) = epilogue {
+        assert_eq!(residual.len(), out.len(), "linear: residual is not [rows, outputs]");
+    }
+
+    let column_blocks = outputs.div_ceil(BLOCK_COLUMNS);
+    let blocks = rows.div_ceil(BLOCK_ROWS) * column_blocks;
+    let shared = SharedOutput::new(out);
+    (0..blocks).into_par_iter().with_max_len(1).for_each(|block| {
+        let (row, column) = (block / column_blocks * BLOCK_ROWS, block % column_blocks * BLOCK_COLUMNS);
+        let (height, width) = (BLOCK_ROWS.min(rows - row), BLOCK_COLUMNS.min(outputs - column));
+        let left = Matrix { data: x[row * inputs..].as_ptr(), row_stride: inputs, column_stride: 1 };
+        let right = Matrix { data: weight[column * inputs..].as_ptr(), row_stride: 1, column_stride: inputs };
+        // SAFETY: the block lies within `out`, whose length was checked; blocks do not overlap; `out` is borrowed
+        // mutably by this function and untouched until all blocks are done.
+        let mut tile = unsafe { Rows::new(shared.at(row * outputs + column), height, width, outputs) };
+        // SAFETY: `x` holds `height` rows of `inputs` from `row` on and `weight` holds `width` of them from `column`
+        // on: their lengths were checked. They are shared borrows, so they are not part of `out`.
+        unsafe { tile.product(inputs, left, right, 1.0, false) };
+        let bias = bias.map(|bias| &bias[column..column + width]);
+        cpu.run(Finish { tile, height, bias, epilogue, first: row * outputs + column, stride: outputs });
+    });
+}
+
+/// Bias and epilogue on one block.
+struct Finish<'a, 'b> {
+    tile: Rows<'a>,
+    height: usize,
+    bias: Option<&'b [f32]>,
+    epilogue: Epilogue<'b>,
+    /// Where the block starts in the residual, and the width of the residual's rows.
+    first: usize,
+    stride: usize,
+}
+
+impl Kernel for Finish<'_, '_> {
+    #[inline(always)]
+    fn run<const FMA: bool>(mut self) {
+        if self.bias.is_none() && matches!(self.epilogue, Epilogue::None) {
+            return;
+        }
+        for row in 0..self.height {
+            let out = self.tile.row(row);
+            if let Some(bias) = self.bias {
+                add(out, bias);
+            }
+            match self.epilogue {
+                Epilogue::None => {}
+                Epilogue::Gelu => gelu_in_place::<FMA>(out),
+                Epilogue::Add(residual) => {
+                    let first = self.first + row * self.stride;
+                    add(out, &residual[first..first + out.len()]);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add(out: &mut [f32], other: &[f32]) {
+    for (out, other) in out.iter_mut().zip(other) {
+        *out += other;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{gelu_f64, max_error, random};
+
+    fn check(shape: LinearShape) {
+        let LinearShape { rows, inputs, outputs } = shape;
+        let x = random(rows * inputs, 1);
+        let weight: Vec<f32> = random(outputs * inputs, 2).iter().map(|w| w / (inputs as f32).sqrt()).collect();
+        let (bias, residual) = (random(outputs, 3), random(rows * outputs, 4));
+        let plain: Vec<f64> = (0..rows * outputs)
+            .map(|i| {
+                let (x, w) = (&x[i / outputs * inputs..][..inputs], &weight[i % outputs * inputs..][..inputs]);
+                x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum()
+            })
+            .collect();
+        let biased: Vec<f64> = plain.iter().enumerate().map(|(i, y)| y + f64::from(bias[i % outputs])).collect();
+        let activated: Vec<f64> = biased.iter().map(|&y| gelu_f64(y)).collect();
+        let summed: Vec<f64> = biased.iter().zip(&residual).map(|(y, &r)| y + f64::from(r)).collect();
+        for cpu in Cpu::available() {
+            for (bias, epilogue, want) in [
+                (None, Epilogue::None, &plain),
+                (Some(&bias[..]), Epilogue::None, &biased),
+                (Some(&bias[..]), Epilogue::Gelu, &activated),
+                (Some(&bias[..]), Epilogue::Add(&residual), &summed),
+            ] {
+                let mut got = vec![f32::NAN; rows * outputs];
+                linear_on(cpu, &shape, &x, &weight, bias, epilogue, &mut got);
+                let error = max_error(&got, want);
+                assert!(error < 5e-6, "{cpu:?}, {shape:?}, {epilogue:.40?}: error {error:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_any_size_agree_with_f64() {
+        for (rows, inputs, outputs) in
+            [(1, 1, 1), (1, 768, 48), (10, 48, 10), (7, 33, 5), (257, 64, 769), (300, 100, 800), (0, 4, 3), (3, 4, 0)]
+        {
+            check(LinearShape { rows, inputs, outputs });
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "weight is not [outputs, inputs]")]
+    fn a_short_weight_is_refused() {
+        let shape = LinearShape { rows: 2, inputs: 3, outputs: 4 };
+        linear(&shape, &[0.0; 6], &[0.0; 11], None, Epilogue::None, &mut [0.0; 8]);
+    }
+
+    #[test]
+    #[should_panic(expected = "residual is not [rows, outputs]")]
+    fn a_short_residual_is_refused() {
+        let shape = LinearShape { rows: 2, inputs: 3, outputs: 4 };
+        linear(&shape, &[0.0; 6], &[0.0; 12], None, Epilogue::Add(&[0.0; 7]), &mut [0.0; 8]);
+    }
+}

@@ -1,0 +1,181 @@
+//! The image encoder: a 3-D vision transformer over one window (reference: MONAI `ViT`, quirks 1-6).
+
+use crate::config::ImageEncoderConfig;
+use crate::nn::{self, Kernels, split_heads};
+use burn::module::{Module, Param};
+use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+/// Vision transformer: patches of the window become tokens, blocks of self-attention and MLP refine them.
+#[derive(Module, Debug)]
+pub struct ImageEncoder {
+    patch_embedding: PatchEmbedding,
+    blocks: Vec<TransformerBlock>,
+    norm: LayerNorm,
+}
+
+impl ImageEncoderConfig {
+    /// A network of these sizes; its weights are drawn at random when first used, unless loaded before.
+    pub fn init(&self, device: &Device) -> ImageEncoder {
+        ImageEncoder {
+            patch_embedding: PatchEmbedding::new(self, device),
+            blocks: (0..self.num_layers).map(|_| TransformerBlock::new(self, device)).collect(),
+            norm: LayerNormConfig::new(self.embed_dim).init(device),
+        }
+    }
+}
+
+impl ImageEncoder {
+    /// # Shapes
+    /// - image: `[batch, 1, D, H, W]`, the configured window
+    /// - output: `[batch, tokens, embed_dim]`, tokens row-major over the patch grid (d, h, w)
+    pub fn forward(&self, image: Tensor<5>) -> Tensor<3> {
+        self.forward_with(image, Kernels::default())
+    }
+
+    /// [`forward`](Self::forward) with a choice of implementation.
+    pub fn forward_with(&self, image: Tensor<5>, kernels: Kernels) -> Tensor<3> {
+        let mut tokens = self.patch_embedding.forward(image);
+        for block in &self.blocks {
+            tokens = block.forward(tokens, kernels);
+        }
+        nn::layer_norm(&self.norm, tokens, kernels)
+    }
+
+    /// Every stage of the encoder, for comparison with the reference: the patch embedding, then the output of each
+    /// block (before the final norm), each `[batch, tokens, embed_dim]`.
+    pub fn hidden_states(&self, image: Tensor<5>) -> Vec<Tensor<3>> {
+        let mut states = vec![self.patch_embedding.forward(image)];
+        for block in &self.blocks {
+            states.push(block.forward(states[states.len() - 1].clone(), Kernels::default()));
+        }
+        states
+    }
+
+    /// The blocks, in order.
+    pub fn blocks(&self) -> &[TransformerBlock] {
+        &self.blocks
+    }
+
+    /// The norm after the last block.
+    pub fn final_norm(&self, tokens: Tensor<3>) -> Tensor<3> {
+        nn::layer_norm(&self.norm, tokens, Kernels::default())
+    }
+}
+
+/// Cuts the window into patches, projects each to a token and adds its learned position.
+#[derive(Module, Debug)]
+pub struct PatchEmbedding {
+    proj: Linear,
+    position_embeddings: Param<Tensor<3>>,
+    patch_depth: usize,
+    patch_height: usize,
+    patch_width: usize,
+}
+
+impl PatchEmbedding {
+    fn new(config: &ImageEncoderConfig, device: &Device) -> Self {
+        let [patch_depth, patch_height, patch_width] = config.patch_size;
+        let tokens = config.grid().iter().product();
+        let voxels = patch_depth * patch_height * patch_width;
+        Self {
+            proj: LinearConfig::new(voxels, config.embed_dim).init(device),
+            position_embeddings: Initializer::Normal { mean: 0.0, std: 0.02 }
+                .init([1, tokens, config.embed_dim], device),
+            patch_depth,
+            patch_height,
+            patch_width,
+        }
+    }
+
+    /// # Shapes
+    /// - image: `[batch, 1, D, H, W]`
+    /// - output: `[batch, tokens, embed_dim]`
+    pub fn forward(&self, image: Tensor<5>) -> Tensor<3> {
+        let [batch, _, depth, height, width] = image.dims();
+        let (pd, ph, pw) = (self.patch_depth, self.patch_height, self.patch_width);
+        let (d, h, w) = (depth / pd, height / ph, width / pw);
+        // Quirk 1: inside a patch the order is (p_d, p_h, p_w, channel), and there is one channel.
+        let patches = image
+            .reshape([batch, d, pd, h, ph, w, pw])
+            .permute([0, 1, 3, 5, 2, 4, 6])
+            .reshape([batch, d * h * w, pd * ph * pw]);
+        self.proj.forward(patches) + self.position_embeddings.val()
+    }
+}
+
+/// One pre-norm block: `x += attn(norm1(x)); x += mlp(norm2(x))`.
+#[derive(Module, Debug)]
+pub struct TransformerBlock {
+    norm1: LayerNorm,
+    attn: SelfAttention,
+    norm2: LayerNorm,
+    mlp: MlpBlock,
+}
+
+impl TransformerBlock {
+    fn new(config: &ImageEncoderConfig, device: &Device) -> Self {
+        Self {
+            norm1: LayerNormConfig::new(config.embed_dim).init(device),
+            attn: SelfAttention {
+                qkv: LinearConfig::new(config.embed_dim, 3 * config.embed_dim).with_bias(false).init(device),
+                out_proj: LinearConfig::new(config.embed_dim, config.embed_dim).init(device),
+                num_heads: config.num_heads,
+            },
+            norm2: LayerNormConfig::new(config.embed_dim).init(device),
+            mlp: MlpBlock {
+                linear1: LinearConfig::new(config.embed_dim, config.mlp_dim).init(device),
+                linear2: LinearConfig::new(config.mlp_dim, config.embed_dim).init(device),
+            },
+        }
+    }
+
+    /// # Shapes
+    /// - tokens: `[batch, tokens, embed_dim]`
+    /// - output: same
+    pub fn forward(&self, tokens: Tensor<3>, kernels: Kernels) -> Tensor<3> {
+        let tokens = tokens.clone() + self.attn.forward(nn::layer_norm(&self.norm1, tokens, kernels), kernels);
+        tokens.clone() + self.mlp.forward(nn::layer_norm(&self.norm2, tokens, kernels), kernels)
+    }
+
+    /// The first norm and the attention branch (before the residual), for comparison with the reference.
+    pub fn attention_branch(&self, tokens: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        let normed = nn::layer_norm(&self.norm1, tokens, Kernels::default());
+        (normed.clone(), self.attn.forward(normed, Kernels::default()))
+    }
+}
+
+/// Self-attention: `qkv` without bias, its columns `[q | k | v]`, each split into contiguous heads; scores scaled by
+/// `head_dim^-0.5` (reference: MONAI `SABlock`, quirk 3).
+#[derive(Module, Debug)]
+pub struct SelfAttention {
+    qkv: Linear,
+    out_proj: Linear,
+    num_heads: usize,
+}
+
+impl SelfAttention {
+    /// # Shapes
+    /// - tokens: `[batch, tokens, embed_dim]`
+    /// - output: same
+    pub fn forward(&self, tokens: Tensor<3>, kernels: Kernels) -> Tensor<3> {
+        let width = tokens.dims()[2];
+        let qkv = self.qkv.forward(tokens);
+        let [query, key, value] =
+            [0, 1, 2].map(|part| split_heads(qkv.clone().narrow(2, part * width, width), self.num_heads));
+        self.out_proj.forward(nn::attention(query, key, value, None, kernels))
+    }
+}
+
+/// The block's MLP with exact GELU (reference: MONAI `MLPBlock`).
+#[derive(Module, Debug)]
+pub struct MlpBlock {
+    linear1: Linear,
+    linear2: Linear,
+}
+
+impl MlpBlock {
+    fn forward(&self, tokens: Tensor<3>, kernels: Kernels) -> Tensor<3> {
+        self.linear2.forward(nn::gelu(self.linear1.forward(tokens), kernels))
+    }
+}

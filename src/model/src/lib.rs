@@ -1,0 +1,26 @@
+//! SegVol (Du et al., arXiv 2311.13385) on Burn: the network, its configuration and its checkpoints.
+//!
+//! One file per part of the network, named as in the paper and in the reference implementation, so that the two can be
+//! read side by side. The network works on windows of the size its configuration states, axes depth, height, width, and
+//! knows neither millimetres nor files other than its weights.
+//!
+//! The device of a tensor decides at run time which backend computes; features of this crate decide which are built in.
+
+pub mod checkpoint;
+pub mod config;
+mod error;
+pub mod image_encoder;
+mod load;
+pub mod mask_decoder;
+pub mod nn;
+pub mod prompt_encoder;
+mod segvol;
+pub mod text_encoder;
+mod tokenizer;
+pub mod transformer;
+
+pub use burn::tensor::Device;
+pub use error::{Error, ErrorKind, Result};
+pub use load::RawTensor;
+pub use segvol::{Prompts, SegVol};
+pub use tokenizer::Tokenizer;

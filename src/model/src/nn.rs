@@ -1,0 +1,178 @@
+//! The operations in which inference spends its time, each with two ways to compute it.
+//!
+//! On the Flex device without autodiff they run the kernels of `adaptmedseg-kernels`; on every other device, and
+//! wherever gradients are wanted, they are Burn's own operations. Both compute the same function.
+
+use burn::module::Module;
+use burn::nn::{LayerNorm, Linear};
+use burn::tensor::module as functional;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, Tensor, activation};
+
+/// Which implementation [`attention`], [`layer_norm`] and [`gelu`] use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernels {
+    /// The project's own kernels where the device has them, Burn's operations elsewhere.
+    #[default]
+    Fused,
+    /// Burn's operations always: what the fused kernels are compared with.
+    Burn,
+}
+
+/// `softmax(scale * q k^T) v` with the heads put side by side again.
+///
+/// `mask`, where given, is true for the keys a query must not see.
+///
+/// # Shapes
+/// - query, key, value: `[batch, heads, tokens, head_dim]`, any strides
+/// - mask: `[batch, heads, queries, keys]`
+/// - output: `[batch, queries, heads * head_dim]`
+pub fn attention(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    mask: Option<Tensor<4, Bool>>,
+    kernels: Kernels,
+) -> Tensor<3> {
+    let [batch, heads, queries, head_dim] = query.dims();
+    let value_dim = value.dims()[3];
+    let scale = (head_dim as f64).powf(-0.5);
+    #[cfg(feature = "flex")]
+    if kernels == Kernels::Fused && mask.is_none() && flex::runs_here(&query) {
+        return flex::attention(query, key, value, scale as f32);
+    }
+    let options = AttentionModuleOptions { scale: Some(scale), ..Default::default() };
+    functional::attention(query, key, value, mask, None, options).swap_dims(1, 2).reshape([
+        batch,
+        queries,
+        heads * value_dim,
+    ])
+}
+
+/// Layer normalisation over the last axis.
+pub fn layer_norm(norm: &LayerNorm, input: Tensor<3>, kernels: Kernels) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if kernels == Kernels::Fused && flex::runs_here(&input) {
+        return flex::layer_norm(norm, input);
+    }
+    norm.forward(input)
+}
+
+/// GELU in its exact form, `x * Phi(x)` with the error function (quirk 2 of the reference: not the tanh form).
+pub fn gelu<const D: usize>(input: Tensor<D>, kernels: Kernels) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if kernels == Kernels::Fused && flex::runs_here(&input) {
+        return flex::gelu(input);
+    }
+    activation::gelu(input)
+}
+
+/// `[batch, tokens, heads * head_dim]` -> `[batch, heads, tokens, head_dim]`, without a copy.
+pub fn split_heads(tokens: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [batch, count, width] = tokens.dims();
+    tokens.reshape([batch, count, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// A stack of linear layers with ReLU between them (reference: SAM's `MLP`).
+#[derive(Module, Debug)]
+pub struct Mlp {
+    layers: Vec<Linear>,
+}
+
+impl Mlp {
+    /// `depth` layers: `input -> hidden -> ... -> hidden -> output`.
+    pub fn new(input: usize, hidden: usize, output: usize, depth: usize, device: &burn::tensor::Device) -> Self {
+        let width = |layer: usize| if layer == 0 { input } else { hidden };
+        let layers = (0..depth)
+            .map(|layer| {
+                let out = if layer + 1 == depth { output } else { hidden };
+                burn::nn::LinearConfig::new(width(layer), out).init(device)
+            })
+            .collect();
+        Self { layers }
+    }
+
+    /// # Shapes
+    /// - input: `[.., input]`
+    /// - output: `[.., output]`
+    pub fn forward<const D: usize>(&self, mut x: Tensor<D>) -> Tensor<D> {
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x);
+            if index + 1 < self.layers.len() {
+                x = activation::relu(x);
+            }
+        }
+        x
+    }
+}
+
+#[cfg(feature = "flex")]
+mod flex {
+    use adaptmedseg_kernels::{AttentionShape, View};
+    use burn::backend::Flex;
+    use burn::nn::LayerNorm;
+    use burn::tensor::{Device, Tensor, TensorData};
+    use burn_flex::FlexTensor;
+
+    /// The epsilon of every `LayerNorm` that comes here (quirk 4); Burn keeps its own private.
+    const LAYER_NORM_EPSILON: f32 = 1e-5;
+
+    /// Whether a tensor lies on the Flex device, in float32, outside autodiff.
+    pub(super) fn runs_here<const D: usize>(tensor: &Tensor<D>) -> bool {
+        let device = tensor.device();
+        !device.is_autodiff() && device == Device::flex() && tensor.dtype() == burn::tensor::DType::F32
+    }
+
+    fn primitive<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
+        tensor.try_into_primitive::<Flex>().expect("runs_here has checked the device")
+    }
+
+    /// The elements from the first on, and their strides. Flex's views share a buffer and may run backwards (flip);
+    /// the network never flips, so a negative stride is copied away.
+    fn view(tensor: &FlexTensor) -> Option<View<'_>> {
+        let layout = tensor.layout();
+        let mut strides = [0; 4];
+        for (out, stride) in strides.iter_mut().zip(layout.strides().iter()) {
+            *out = usize::try_from(*stride).ok()?;
+        }
+        Some(View { data: &tensor.storage::<f32>()[layout.start_offset()..], strides })
+    }
+
+    fn forward_only(tensor: Tensor<4>) -> FlexTensor {
+        let tensor = primitive(tensor);
+        if view(&tensor).is_some() { tensor } else { tensor.to_contiguous() }
+    }
+
+    pub(super) fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, scale: f32) -> Tensor<3> {
+        let device = query.device();
+        let [batch, heads, queries, head_dim] = query.dims();
+        let [_, _, keys, value_dim] = value.dims();
+        let shape = AttentionShape { batch, heads, queries, keys, head_dim, value_dim };
+        let (query, key, value) = (forward_only(query), forward_only(key), forward_only(value));
+        let mut out = vec![0.0; batch * queries * heads * value_dim];
+        let of = |tensor| view(tensor).expect("forward_only leaves no negative stride");
+        adaptmedseg_kernels::attention(&shape, of(&query), of(&key), of(&value), scale, &mut out);
+        Tensor::from_data(TensorData::new(out, [batch, queries, heads * value_dim]), &device)
+    }
+
+    pub(super) fn layer_norm(norm: &LayerNorm, input: Tensor<3>) -> Tensor<3> {
+        let (device, dims) = (input.device(), input.dims());
+        let input = primitive(input).to_contiguous();
+        let gamma = primitive(norm.gamma.val()).to_contiguous();
+        let beta = norm.beta.as_ref().expect("every LayerNorm of the network has a bias").val();
+        let beta = primitive(beta).to_contiguous();
+        let mut out = vec![0.0; dims.iter().product()];
+        adaptmedseg_kernels::layer_norm(slice(&input), slice(&gamma), slice(&beta), LAYER_NORM_EPSILON, &mut out);
+        Tensor::from_data(TensorData::new(out, dims), &device)
+    }
+
+    pub(super) fn gelu<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+        let mut tensor = primitive(input).to_contiguous();
+        adaptmedseg_kernels::gelu_erf(tensor.storage_mut::<f32>());
+        Tensor::from_primitive::<Flex>(tensor)
+    }
+
+    fn slice(tensor: &FlexTensor) -> &[f32] {
+        tensor.as_slice::<f32>().expect("contiguous float32")
+    }
+}

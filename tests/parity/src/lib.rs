@@ -1,0 +1,14 @@
+//! What the parity tests share: where the golden bundles are, how they are read, the synthetic weights they were made
+//! with, and the tolerances.
+//!
+//! Bundles are numbers produced by the original PyTorch implementation. They come from the folder named by
+//! `ADAPTMEDSEG_GOLDEN`; without it from `../shared/golden` beside the checkout; without that from the compact subset
+//! committed beside this file. Volumes come from `ADAPTMEDSEG_DATA`, else `../shared/data`.
+
+mod bundle;
+mod close;
+mod weights;
+
+pub use bundle::{Bundle, bundles, data_folder, skipped};
+pub use close::{assert_close, assert_close_slices, tolerance};
+pub use weights::{golden_model, synthetic_tensors};

@@ -1,0 +1,114 @@
+//! Synthetic weights anyone can make again, from a manifest and a seed.
+//!
+//! Every element is a hash of its tensor's name, its index and the seed, so no random generator has to be matched. The
+//! recipe is the reference data's own; the numbers here are its constants.
+
+use crate::Bundle;
+use adaptmedseg_model::checkpoint;
+use adaptmedseg_model::config::ModelConfig;
+use adaptmedseg_model::{Device, RawTensor, SegVol};
+use burn::tensor::DType;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+fn fnv1a64(text: &str) -> u64 {
+    text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+}
+
+/// Uniform in `[0, 1)`, a multiple of 2^-24.
+fn draw(key: u64, index: u64) -> f64 {
+    let mut z = key.wrapping_add((index + 1).wrapping_mul(GOLDEN));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^= z >> 31;
+    (z >> 40) as f64 / f64::from(1 << 24)
+}
+
+fn values(entry: &Value, seed: u64) -> Vec<f32> {
+    let name = entry["name"].as_str().expect("name");
+    let shape = shape(entry);
+    let count: usize = shape.iter().product();
+    let kind = entry["kind"].as_str().expect("kind");
+    let gain = entry["gain"].as_f64().unwrap_or(1.0);
+    let offset = entry["offset"].as_f64().unwrap_or(0.0);
+    let key = fnv1a64(name) ^ seed.wrapping_mul(GOLDEN);
+    let amplitude = match kind {
+        "weight" => (3.0 / entry["fan_in"].as_f64().expect("fan_in")).sqrt() * gain,
+        "bias" => 0.02 * gain,
+        "norm_weight" => 0.1 * gain,
+        "embedding" => 0.5 * gain,
+        "gaussian" => 3f64.sqrt() * gain,
+        "spatial_bias" => 0.02,
+        other => panic!("{name}: unknown kind {other}"),
+    };
+    let value = |index: usize| {
+        let at = |index: u64| draw(key, index);
+        let index64 = index as u64;
+        let unit = if kind == "gaussian" {
+            ((at(4 * index64) + at(4 * index64 + 1)) + (at(4 * index64 + 2) + at(4 * index64 + 3))) - 2.0
+        } else {
+            2.0 * at(index64) - 1.0
+        };
+        let offset = if kind == "spatial_bias" { box_ramp(&shape, index, gain) } else { offset };
+        (offset + unit * amplitude) as f32
+    };
+    (0..count).map(value).collect()
+}
+
+/// The box-shaped field of the up-scaling norm's bias, which gives synthetic masks a coherent shape.
+fn box_ramp(shape: &[usize], index: usize, gain: f64) -> f64 {
+    let [depth, height, width] = [shape[1], shape[2], shape[3]];
+    let (k, j, i) = (index / (height * width) % depth, index / width % height, index % width);
+    let square = |k: usize, size: usize, centre: f64| {
+        let t = (2.0 * k as f64 + 1.0 - size as f64) / size as f64 - centre;
+        t * t
+    };
+    let q = square(k, depth, 0.25).max(square(j, height, -0.125)).max(square(i, width, 0.125));
+    gain * (0.5 - q)
+}
+
+fn shape(entry: &Value) -> Vec<usize> {
+    entry["shape"].as_array().expect("shape").iter().map(|size| size.as_u64().expect("size") as usize).collect()
+}
+
+/// Every float tensor of a manifest, under its name in a model folder.
+pub fn synthetic_tensors(manifest: &Path, seed: u64) -> BTreeMap<String, RawTensor> {
+    let text = std::fs::read(manifest).unwrap_or_else(|error| panic!("{}: {error}", manifest.display()));
+    let manifest: Value = serde_json::from_slice(&text).expect("a manifest");
+    let entries = manifest["tensors"].as_array().expect("tensors");
+    let floats = entries.iter().filter(|entry| entry["kind"] != "arange");
+    floats
+        .filter_map(|entry| {
+            let name = checkpoint::model_name(entry["name"].as_str().expect("name"))?;
+            let bytes: Vec<u8> = values(entry, seed).into_iter().flat_map(f32::to_le_bytes).collect();
+            Some((name, RawTensor { dtype: DType::F32, shape: shape(entry), bytes: bytes.into() }))
+        })
+        .collect()
+}
+
+/// The network a bundle was made with.
+pub fn golden_model(bundle: &Bundle, device: &Device) -> (ModelConfig, SegVol) {
+    let manifest = bundle.root.join(format!("manifest_{}.json", bundle.config_name()));
+    let tensors = synthetic_tensors(&manifest, bundle.seed());
+    let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect();
+    let config = checkpoint::infer_config(&shapes, None).expect("sizes from the tensors");
+    let model = config.init(device).load(device, |name| tensors.get(name).cloned()).expect("the manifest is complete");
+    (config, model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parity_synthetic_numbers_are_those_of_the_recipe() {
+        assert_eq!(fnv1a64("demo.weight"), 0xe7c4_dd0e_9002_4e28);
+        let key = fnv1a64("demo.weight") ^ 7u64.wrapping_mul(GOLDEN);
+        assert_eq!(key, 0xb440_891c_eb0b_2abb);
+        let first: Vec<u64> = (0..4).map(|index| (draw(key, index) * f64::from(1 << 24)) as u64).collect();
+        assert_eq!(first, [6_334_064, 14_825_615, 8_212_546, 16_574_264]);
+    }
+}
