@@ -11,17 +11,17 @@ use rayon::prelude::*;
 use std::cell::Cell;
 
 /// Queries and keys of one block: their scores (1 MiB) stay in the second cache. Of the sizes measured at 2048 tokens of
-/// 64 channels among the fastest; fewer queries cost more, because keys and values are packed anew for every block.
-const BLOCK_QUERIES: usize = 256;
-const BLOCK_KEYS: usize = 1024;
+/// 64 channels the fastest; fewer queries cost more, because keys and values are packed anew for every block of them.
+const BLOCK_QUERIES: usize = 512;
+const BLOCK_KEYS: usize = 512;
 
 /// Multiplications below which handing the work to other threads costs more than it saves.
 const SERIAL_WORK: usize = 1 << 17;
 
 /// One operand of [`attention`], read in place wherever it lies.
 ///
-/// Element (batch, head, token, channel) is `data[batch * strides[0] + head * strides[1] + token * strides[2] + channel
-/// * strides[3]]`. An offset is a sub-slice, so queries, keys and values can be read out of one projection:
+/// Element (batch, head, token, channel) lies at the sum of each index times its stride. An offset is a sub-slice, so
+/// queries, keys and values can be read out of one projection:
 ///
 /// ```
 /// use adaptmedseg_kernels::View;

@@ -28,7 +28,7 @@ pub(crate) fn exp2<const FMA: bool>(x: f32) -> f32 {
     if x < -126.0 { 0.0 } else { power * whole }
 }
 
-/// Gaussian error linear unit `x * Phi(x)` with the exact normal distribution; absolute error below 5e-7.
+/// Gaussian error linear unit `x * Phi(x)` with the exact normal distribution; error below `2e-7 max(1, |x|)`.
 ///
 /// Written as `max(x, 0) - |x| Phi(-|x|)`, which loses nothing to cancellation, with
 /// `Phi(-a) = 2^(-a^2 log2(e) / 2) t P(t)`, `t = 1 / (1 + 0.31 a)`.

@@ -6,7 +6,9 @@
 use crate::Bundle;
 use adaptmedseg_model::checkpoint;
 use adaptmedseg_model::config::ModelConfig;
-use adaptmedseg_model::{Device, RawTensor, SegVol};
+use adaptmedseg_engine::BurnEngine;
+use adaptmedseg_model::{Device, RawTensor, SegVol, Tokenizer};
+use adaptmedseg_segment::{Description, Model};
 use burn::tensor::DType;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -89,14 +91,40 @@ pub fn synthetic_tensors(manifest: &Path, seed: u64) -> BTreeMap<String, RawTens
         .collect()
 }
 
-/// The network a bundle was made with.
-pub fn golden_model(bundle: &Bundle, device: &Device) -> (ModelConfig, SegVol) {
+fn golden_tensors(bundle: &Bundle) -> (ModelConfig, BTreeMap<String, RawTensor>) {
     let manifest = bundle.root.join(format!("manifest_{}.json", bundle.config_name()));
     let tensors = synthetic_tensors(&manifest, bundle.seed());
     let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect();
-    let config = checkpoint::infer_config(&shapes, None).expect("sizes from the tensors");
+    (checkpoint::infer_config(&shapes, None).expect("sizes from the tensors"), tensors)
+}
+
+/// The network a bundle was made with.
+pub fn golden_network(bundle: &Bundle, device: &Device) -> (ModelConfig, SegVol) {
+    let (config, tensors) = golden_tensors(bundle);
     let model = config.init(device).load(device, |name| tensors.get(name).cloned()).expect("the manifest is complete");
     (config, model)
+}
+
+/// The network a bundle was made with, as a model that sessions take. Its tokenizer lies beside the bundles, if at all.
+pub fn golden_model(bundle: &Bundle) -> Model {
+    let (config, tensors) = golden_tensors(bundle);
+    let tokenizer = bundle.root.join("tokenizer.json");
+    let text = &config.text_encoder;
+    let open = || Tokenizer::open(&tokenizer, &text.template, text.context_length, text.vocab_size);
+    let tokenizer = tokenizer.is_file().then(|| open().expect("the CLIP tokenizer"));
+    let description = Description {
+        name: bundle.config_name().into(),
+        license: "synthetic".into(),
+        device: "cpu".into(),
+        engine: "flex".into(),
+        threads: 2,
+        parameters: 0,
+        weight_bytes: 0,
+        image_size: config.image_encoder.image_size,
+        supports_text: tokenizer.is_some(),
+    };
+    let engine = BurnEngine::new(config, tokenizer, "cpu", None, |name| tensors.get(name).cloned());
+    Model::with_engine(Box::new(engine.expect("the manifest is complete")), description)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use adaptmedseg_model::{Device, Prompts, SegVol, Tokenizer};
 use adaptmedseg_model::mask_decoder::Trace;
-use adaptmedseg_parity::{Bundle, assert_close, bundles, golden_model, skipped, tolerance};
+use adaptmedseg_parity::{Bundle, assert_close, bundles, golden_network, skipped, tolerance};
 use burn::tensor::{Tensor, TensorData};
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ fn grid(config: &adaptmedseg_model::config::ModelConfig) -> [usize; 3] {
 #[test]
 fn parity_image_encoder() {
     for bundle in bundles("stage", "stage_") {
-        let (_, model) = golden_model(&bundle, &Device::flex());
+        let (_, model) = golden_network(&bundle, &Device::flex());
         let encoder = model.image_encoder();
         let states = encoder.hidden_states(image(&bundle));
         assert_close(&bundle, "vit.patch_embedding", states[0].clone(), tolerance::VIT);
@@ -63,7 +63,7 @@ fn tokenizer(bundle: &Bundle, config: &adaptmedseg_model::config::ModelConfig) -
 #[test]
 fn parity_text_encoder() {
     for bundle in bundles("stage", "stage_") {
-        let (config, model) = golden_model(&bundle, &Device::flex());
+        let (config, model) = golden_network(&bundle, &Device::flex());
         let Some(tokenizer) = tokenizer(&bundle, &config) else { continue };
         let names = ["liver", "prostate", "left kidney", "background tissue"];
         for name in names {
@@ -91,7 +91,7 @@ fn parity_text_encoder() {
 #[test]
 fn parity_prompt_encoder() {
     for bundle in bundles("stage", "stage_") {
-        let (config, model) = golden_model(&bundle, &Device::flex());
+        let (config, model) = golden_network(&bundle, &Device::flex());
         let encoder = model.prompt_encoder();
         let dense = encoder.dense_pe(grid(&config)).swap_dims(1, 2);
         assert_close(&bundle, "prompt.dense_pe", dense, tolerance::DENSE_PE);
@@ -146,7 +146,7 @@ impl Combination {
 #[test]
 fn parity_mask_decoder() {
     for bundle in bundles("stage", "stage_") {
-        let (config, model) = golden_model(&bundle, &Device::flex());
+        let (config, model) = golden_network(&bundle, &Device::flex());
         let embedding = model.image_encoder().forward(image(&bundle));
         for combination in combinations(&bundle) {
             let name = &combination.name;
@@ -194,7 +194,7 @@ fn compare_trace(bundle: &Bundle, combination: &str, trace: Trace) {
 #[test]
 fn parity_one_call_decodes_like_the_stages() {
     for bundle in bundles("stage", "stage_mini") {
-        let (config, model) = golden_model(&bundle, &Device::flex());
+        let (config, model) = golden_network(&bundle, &Device::flex());
         let embedding = model.image_encoder().forward(image(&bundle));
         let corners = bundle.floats("prompt.box");
         let places = bundle.floats("prompt.points");

@@ -80,7 +80,7 @@ fn attention_agrees_with_f64_on_every_instruction_set() {
         shape(1, 2, 10, 2048, 48, 48),
         shape(1, 2, 2048, 10, 48, 48),
         shape(2, 2, 300, 333, 64, 64),
-        shape(1, 1, 257, 1025, 96, 33),
+        shape(1, 1, 513, 1025, 96, 33),
         shape(1, 2, 100, 2100, 13, 96),
         shape(3, 5, 33, 31, 80, 80),
     ] {
@@ -92,7 +92,7 @@ fn attention_agrees_with_f64_on_every_instruction_set() {
             // 96: several blocks of keys with a partial last one.
             for block_keys in [BLOCK_KEYS, 96] {
                 let error = max_error(&inputs.attend(cpu, block_keys, scale), &want);
-                assert!(error < 1e-5, "{cpu:?}, {block_keys} keys a block, {shape:?}: error {error:e}");
+                assert!(error < 2e-6, "{cpu:?}, {block_keys} keys a block, {shape:?}: error {error:e}");
             }
         }
     }

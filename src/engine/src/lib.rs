@@ -1,0 +1,148 @@
+//! Where a model runs. [`Engine`] is all that the rest of the product knows of it.
+//!
+//! The granularity is the model, never the tensor: encode a window, encode a text, decode prompts against an encoded
+//! window. What an engine encodes stays where it was made, behind an opaque handle.
+
+mod burn_engine;
+mod error;
+
+pub use burn_engine::BurnEngine;
+pub use error::{Error, Result};
+
+use adaptmedseg_model::config::ModelConfig;
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// A loaded model on a device. Shared between threads; calls may run at the same time.
+pub trait Engine: Send + Sync + fmt::Debug {
+    /// What the engine is and where it runs.
+    fn info(&self) -> &EngineInfo;
+
+    /// The architecture of the model.
+    fn config(&self) -> &ModelConfig;
+
+    /// Encodes one window.
+    ///
+    /// `window` has the configured image size, row-major (D, H, W), W fastest, values in `[0, 1]`.
+    ///
+    /// # Errors
+    /// A window of another size; a failure of the device.
+    fn encode_image(&self, window: &[f32]) -> Result<ImageEmbedding>;
+
+    /// Encodes the model's sentence about a structure.
+    ///
+    /// # Errors
+    /// A model without tokenizer, an empty name, one with unknown words, one that is too long.
+    fn encode_text(&self, name: &str) -> Result<TextEmbedding>;
+
+    /// Checks a name as [`encode_text`](Self::encode_text) would, without encoding it.
+    ///
+    /// # Errors
+    /// As [`encode_text`](Self::encode_text).
+    fn check_text(&self, name: &str) -> Result<()>;
+
+    /// Logits of one window for these prompts, at the window's own size.
+    ///
+    /// # Errors
+    /// No prompt; an embedding that another engine made.
+    fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts) -> Result<Decoded>;
+}
+
+/// The prompts of one window, coordinates (d, h, w) in voxels of the window, voxel centres at whole numbers.
+#[derive(Clone, Debug, Default)]
+pub struct WindowPrompts {
+    /// Points with their labels: 1 positive, 0 negative, -1 not a point.
+    pub points: Vec<([f32; 3], i8)>,
+    /// A box (d0, h0, w0, d1, h1, w1), inclusive corners.
+    pub bounding_box: Option<[f32; 6]>,
+    /// An encoded text.
+    pub text: Option<TextEmbedding>,
+}
+
+impl WindowPrompts {
+    /// Whether there is nothing to go by.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty() && self.bounding_box.is_none() && self.text.is_none()
+    }
+}
+
+/// What [`Engine::decode`] returns.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// Logits of mask 0, row-major (D, H, W).
+    pub logits: Vec<f32>,
+    /// Predicted quality of each mask.
+    pub iou: Vec<f32>,
+}
+
+/// What an engine is and where it runs.
+#[derive(Clone, Debug)]
+pub struct EngineInfo {
+    /// The engine, such as `flex`.
+    pub engine: String,
+    /// The device, such as `cpu`.
+    pub device: String,
+    /// Threads it computes with.
+    pub threads: usize,
+    /// Bytes of one encoded window.
+    pub embedding_bytes: u64,
+    /// Bytes of working memory a pass needs at its peak, estimated from the architecture.
+    pub working_bytes: u64,
+}
+
+/// A device a model can be opened on.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// The name to open it by.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Its memory, where known.
+    pub memory_bytes: Option<u64>,
+}
+
+/// The devices that models can be opened on.
+pub fn devices() -> Vec<DeviceInfo> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    vec![DeviceInfo {
+        name: "cpu".into(),
+        description: format!("processor, {threads} threads (Burn Flex)"),
+        memory_bytes: None,
+    }]
+}
+
+macro_rules! opaque {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone)]
+        pub struct $name(Arc<dyn Any + Send + Sync>);
+
+        impl $name {
+            /// Wraps what an engine made.
+            pub fn new<T: Any + Send + Sync>(value: T) -> Self {
+                Self(Arc::new(value))
+            }
+
+            /// What [`new`](Self::new) was given, if it was a `T`.
+            pub fn get<T: Any>(&self) -> Option<&T> {
+                self.0.downcast_ref()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    };
+}
+
+opaque!(
+    /// An encoded window, on the device of the engine that made it.
+    ImageEmbedding
+);
+opaque!(
+    /// An encoded text, on the device of the engine that made it.
+    TextEmbedding
+);

@@ -1,0 +1,112 @@
+//! The zoom-in of the default mode. What the trained weights depend on stays: the window, the overlap, the coarse pass
+//! first, a coarse box beside points. What was only a mistake of the original is mended:
+//!
+//! * the user's own points, negative ones too, go to the windows they lie in, instead of random positives;
+//! * the user's box goes to every window it meets, cut to it, instead of the coarse mask's box;
+//! * prompts move with the image where it is padded;
+//! * a window with nothing to go by keeps the coarse result, instead of being asked about a box at -0.5;
+//! * windows lie on a grid fixed to the image, so that the next prompt finds their embeddings again.
+
+use crate::prepare::{Located, Prepared};
+use crate::windows::{self, Array, Dhw};
+use adaptmedseg_engine::{TextEmbedding, WindowPrompts};
+
+/// The prompts, in voxels of the crop.
+pub(crate) struct Guide {
+    pub points: Vec<(Located, bool)>,
+    pub bounding_box: Option<[Located; 2]>,
+    pub text: Option<TextEmbedding>,
+}
+
+/// A window to run: where its first voxel lies on the crop, and what it is asked.
+pub(crate) struct Task {
+    pub start: [isize; 3],
+    pub prompts: WindowPrompts,
+}
+
+impl Guide {
+    /// The windows worth running, and the region they are to refine: inclusive corners on the crop.
+    pub(crate) fn plan(&self, image: &Prepared, coarse: &[bool], overlap: f64) -> (Option<[Dhw; 2]>, Vec<Task>) {
+        let Some(region) = self.region(coarse, image.size) else { return (None, Vec::new()) };
+        let axes: [Vec<isize>; 3] = std::array::from_fn(|axis| {
+            let (size, window) = (image.size[axis], image.window[axis]);
+            let starts: Vec<isize> = if size < window {
+                vec![-(((window - size) / 2) as isize)]
+            } else {
+                windows::axis_starts(size, window, overlap).into_iter().map(|start| start as isize).collect()
+            };
+            let meets = |start: &isize| {
+                *start <= region[1][axis] as isize && start + window as isize > region[0][axis] as isize
+            };
+            starts.into_iter().filter(meets).collect()
+        });
+        let mut tasks = Vec::new();
+        for &d in &axes[0] {
+            for &h in &axes[1] {
+                for &w in &axes[2] {
+                    let start = [d, h, w];
+                    let prompts = self.window_prompts(image, coarse, start);
+                    if !prompts.is_empty() {
+                        tasks.push(Task { start, prompts });
+                    }
+                }
+            }
+        }
+        (Some(region), tasks)
+    }
+
+    /// The user's box where there is one; else the box of the coarse mask and of the points.
+    fn region(&self, coarse: &[bool], size: Dhw) -> Option<[Dhw; 2]> {
+        if let Some([low, high]) = self.bounding_box {
+            return Some([low.crop.map(|index| index.floor() as usize), high.crop.map(|index| index.ceil() as usize)]);
+        }
+        let mut region = windows::bounding_box(coarse, size, |&set| set);
+        for (point, _) in self.points.iter().filter(|(_, positive)| *positive) {
+            let place = point.crop.map(|index| index.round() as usize);
+            let [low, high] = region.get_or_insert([place, place]);
+            for axis in 0..3 {
+                low[axis] = low[axis].min(place[axis]);
+                high[axis] = high[axis].max(place[axis]);
+            }
+        }
+        region
+    }
+
+    fn window_prompts(&self, image: &Prepared, coarse: &[bool], start: [isize; 3]) -> WindowPrompts {
+        let window = image.window;
+        let local = |place: [f64; 3]| -> [f64; 3] { std::array::from_fn(|axis| place[axis] - start[axis] as f64) };
+        let inside = |place: &[f64; 3]| (0..3).all(|axis| place[axis] >= 0.0 && place[axis] < window[axis] as f64);
+        let mut prompts = WindowPrompts { text: self.text.clone(), ..Default::default() };
+        prompts.points = self
+            .points
+            .iter()
+            .map(|(point, positive)| (local(point.crop.map(f64::round)), i8::from(*positive)))
+            .filter(|(place, _)| inside(place))
+            .map(|(place, label)| (place.map(|index| index as f32), label))
+            .collect();
+        if let Some([low, high]) = self.bounding_box {
+            let (low, high) = (local(low.crop.map(f64::round)), local(high.crop.map(f64::round)));
+            let last = window.map(|size| size as f64 - 1.0);
+            if (0..3).all(|axis| high[axis] >= 0.0 && low[axis] <= last[axis]) {
+                let cut: [f32; 6] = std::array::from_fn(|index| {
+                    let axis = index % 3;
+                    (if index < 3 { low[axis].max(0.0) } else { high[axis].min(last[axis]) }) as f32
+                });
+                prompts.bounding_box = Some(cut);
+            } else {
+                // Text alone would segment the structure beyond the box the user drew.
+                return WindowPrompts::default();
+            }
+        } else if !self.points.is_empty() {
+            let cut = Array { data: coarse, size: image.size }.cut(start, window);
+            prompts.bounding_box = windows::bounding_box(&cut, window, |&set| set).map(|[low, high]| {
+                std::array::from_fn(|index| if index < 3 { low[index] as f32 } else { high[index - 3] as f32 })
+            });
+            let positive = prompts.points.iter().any(|(_, label)| *label == 1);
+            if !positive && prompts.bounding_box.is_none() && prompts.text.is_none() {
+                return WindowPrompts::default();
+            }
+        }
+        prompts
+    }
+}

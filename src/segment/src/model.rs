@@ -1,0 +1,106 @@
+//! An opened model: shared between sessions and threads.
+
+use crate::error::{Error, Result};
+use adaptmedseg_engine::{BurnEngine, Engine};
+use adaptmedseg_model::checkpoint::ModelFolder;
+use adaptmedseg_model::config::ModelConfig;
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How to open a model.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// `auto` (the default), `cpu`, or a name of [`devices`](crate::devices).
+    pub device: Option<String>,
+    /// Threads to compute with; all cores unless given.
+    pub threads: Option<usize>,
+}
+
+/// A loaded model on a device. Cheap to clone: clones share the weights.
+#[derive(Clone, Debug)]
+pub struct Model(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Box<dyn Engine>,
+    description: Description,
+}
+
+/// What a model is and where it runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Description {
+    /// Name of the model.
+    pub name: String,
+    /// Licence of its weights.
+    pub license: String,
+    /// The device it was opened on.
+    pub device: String,
+    /// The engine that runs it.
+    pub engine: String,
+    /// Threads it computes with.
+    pub threads: usize,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Window of the network, (D, H, W) in voxels.
+    pub image_size: [usize; 3],
+    /// Whether text prompts can be given.
+    pub supports_text: bool,
+}
+
+impl Model {
+    /// Opens a model folder, or the built-in model by the name `builtin`.
+    ///
+    /// # Errors
+    /// A folder that is no model, an unknown device, a number of threads of zero.
+    pub fn open(name_or_path: &Path, options: &OpenOptions) -> Result<Self> {
+        if name_or_path == Path::new("builtin") {
+            return Err(Error::Unsupported {
+                message: "this version has no built-in model".into(),
+                hint: Some("give a model folder, made by `adaptmedseg import`".into()),
+            });
+        }
+        if options.threads == Some(0) {
+            return Err(Error::argument("0 threads cannot compute", "leave the number of threads out to use all cores"));
+        }
+        let folder = ModelFolder::open(name_or_path)?;
+        let device = options.device.as_deref().unwrap_or("auto");
+        let engine = BurnEngine::open(&folder, device, options.threads)?;
+        let config = folder.config();
+        let info = engine.info().clone();
+        let description = Description {
+            name: config.name.clone(),
+            license: config.license.clone(),
+            device: info.device,
+            engine: info.engine,
+            threads: info.threads,
+            parameters: folder.parameters(),
+            weight_bytes: folder.weight_bytes(),
+            image_size: config.image_encoder.image_size,
+            supports_text: folder.tokenizer().is_some(),
+        };
+        Ok(Self::with_engine(Box::new(engine), description))
+    }
+
+    /// A model on an engine of the caller's.
+    pub fn with_engine(engine: Box<dyn Engine>, description: Description) -> Self {
+        Self(Arc::new(Inner { engine, description }))
+    }
+
+    /// What the model is and where it runs.
+    pub fn description(&self) -> &Description {
+        &self.0.description
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &ModelConfig {
+        self.engine().config()
+    }
+
+    /// The engine that runs it.
+    pub fn engine(&self) -> &dyn Engine {
+        self.0.engine.as_ref()
+    }
+}

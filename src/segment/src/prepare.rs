@@ -1,0 +1,185 @@
+//! From a volume to what the network looks at, and the way back to the volume's own grid.
+
+use crate::error::{Error, Result};
+use crate::prompt::{BoxPrompt, Mode, Point, Space};
+use crate::windows::Dhw;
+use adaptmedseg_model::config::ModelConfig;
+use adaptmedseg_volume::preprocess::{
+    crop_slice, foreground_normalise, foreground_region, min_max_normalise, paste_slice, resize_nearest_exact,
+};
+use adaptmedseg_volume::{Geometry, Region, Reorientation, Volume};
+
+/// Logit outside the foreground of the image, where the network never looks: as good as certainly not the structure.
+pub(crate) const BACKGROUND_LOGIT: f32 = -100.0;
+
+/// The normalised, cropped image, and how its voxels relate to those of the file.
+pub(crate) struct Prepared {
+    /// From storage order to the order the network is shown.
+    plan: Reorientation,
+    /// Grid of the file.
+    stored: Geometry,
+    /// Size after `plan`, (x, y, z).
+    turned: [usize; 3],
+    /// The foreground, in turned voxels.
+    crop: Region,
+    /// Foreground voxels in `[0, 1]`.
+    pub image: Vec<f32>,
+    /// Size of `image`.
+    pub size: Dhw,
+    /// The zoom-out image: `image` resized to the window.
+    pub zoom: Vec<f32>,
+    /// Size of `zoom`: the network's window.
+    pub window: Dhw,
+}
+
+impl Prepared {
+    /// SegVol's pre-processing (quirks 31-34). In the default mode the volume is first turned to RAS, so that storage
+    /// order cannot change the result; the reference keeps the file's order.
+    pub(crate) fn new(image: &Volume<f32>, config: &ModelConfig, mode: Mode) -> Result<Self> {
+        let plan = match mode {
+            Mode::Reference => Reorientation::identity(),
+            Mode::Default => orientation(&image.geometry, config.preprocessing.orientation())?,
+        };
+        let mut turned = plan.apply(image);
+        foreground_normalise(&mut turned.data, config.preprocessing.clip_percentiles)?;
+        min_max_normalise(&mut turned.data)?;
+        let crop = foreground_region(&turned).expect("the largest voxel is above zero");
+        let image_size = turned.geometry.size;
+        let cropped = crop_slice(&turned.data, image_size, &crop);
+        let window = config.image_encoder.image_size;
+        let zoom = resize_nearest_exact(&cropped, crop.size(), reversed(window));
+        Ok(Self {
+            plan,
+            stored: image.geometry.clone(),
+            turned: image_size,
+            crop,
+            image: cropped,
+            size: reversed(crop.size()),
+            zoom,
+            window,
+        })
+    }
+
+    /// A stored voxel index as (d, h, w) of the crop, moved onto the nearest voxel of the foreground if outside.
+    fn to_crop(&self, ijk: [f64; 3]) -> [f64; 3] {
+        let turned = self.plan.map_point(self.stored.size, ijk);
+        let xyz: [f64; 3] = std::array::from_fn(|axis| {
+            let last = (self.crop.size()[axis] - 1) as f64;
+            (turned[axis] - self.crop.start[axis] as f64).clamp(0.0, last)
+        });
+        [xyz[2], xyz[1], xyz[0]]
+    }
+
+    fn crop_to_zoom(&self, place: [f64; 3]) -> [f64; 3] {
+        std::array::from_fn(|axis| {
+            let (from, to) = (self.size[axis] as f64, self.window[axis] as f64);
+            ((place[axis] + 0.5) * to / from).floor().clamp(0.0, to - 1.0)
+        })
+    }
+
+    fn zoom_to_crop(&self, place: [f64; 3]) -> [f64; 3] {
+        std::array::from_fn(|axis| {
+            let (from, to) = (self.window[axis] as f64, self.size[axis] as f64);
+            ((place[axis] + 0.5) * to / from - 0.5).clamp(0.0, to - 1.0)
+        })
+    }
+
+    /// Where a point lies: on the crop, and on the zoom-out grid.
+    pub(crate) fn point(&self, point: &Point) -> Result<Located> {
+        let place = point.locate(&self.stored, self.window)?;
+        Ok(self.located(place, point.space))
+    }
+
+    /// The first and last voxel of a box along each axis: on the crop, and on the zoom-out grid.
+    pub(crate) fn corners(&self, cube: &BoxPrompt) -> Result<[Located; 2]> {
+        let [a, b] = cube.locate(&self.stored, self.window)?.map(|corner| self.located(corner, cube.space));
+        // A flipped axis swaps which corner is the lower one.
+        let sorted = |a: [f64; 3], b: [f64; 3]| {
+            let low: [f64; 3] = std::array::from_fn(|axis| a[axis].min(b[axis]));
+            let high: [f64; 3] = std::array::from_fn(|axis| a[axis].max(b[axis]));
+            (low, high)
+        };
+        let (crop, zoom) = (sorted(a.crop, b.crop), sorted(a.zoom, b.zoom));
+        Ok([Located { crop: crop.0, zoom: zoom.0 }, Located { crop: crop.1, zoom: zoom.1 }])
+    }
+
+    fn located(&self, place: [f64; 3], space: Space) -> Located {
+        if space == Space::Model {
+            return Located { crop: self.zoom_to_crop(place), zoom: place };
+        }
+        let crop = self.to_crop(place);
+        Located { crop, zoom: self.crop_to_zoom(crop) }
+    }
+
+    /// Values on the crop as values on the file's grid, `outside` elsewhere.
+    pub(crate) fn restore<T: Copy>(&self, crop: &[T], outside: T) -> Vec<T> {
+        let mut whole = vec![outside; self.turned.iter().product()];
+        paste_slice(&mut whole, self.turned, crop, &self.crop);
+        if self.plan.is_identity() { whole } else { self.plan.inverse().apply_to_slice(&whole, self.turned) }
+    }
+
+    /// A region of the crop, inclusive (d, h, w) corners, as stored voxels: inclusive start, exclusive end.
+    pub(crate) fn stored_region(&self, corners: [Dhw; 2]) -> [[usize; 3]; 2] {
+        let back = self.plan.inverse();
+        let [a, b] = corners.map(|[d, h, w]| {
+            let xyz = [w, h, d];
+            let turned: [f64; 3] = std::array::from_fn(|axis| (xyz[axis] + self.crop.start[axis]) as f64);
+            back.map_point(self.turned, turned).map(|index| index as usize)
+        });
+        let low: [usize; 3] = std::array::from_fn(|axis| a[axis].min(b[axis]));
+        let high: [usize; 3] = std::array::from_fn(|axis| a[axis].max(b[axis]) + 1);
+        [low, high]
+    }
+}
+
+/// A place on the crop and on the zoom-out grid, (d, h, w).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Located {
+    pub crop: [f64; 3],
+    pub zoom: [f64; 3],
+}
+
+/// Between (x, y, z) and (d, h, w).
+pub(crate) fn reversed([a, b, c]: [usize; 3]) -> [usize; 3] {
+    [c, b, a]
+}
+
+/// How to bring an image to the orientation a model was trained in.
+fn orientation(geometry: &Geometry, code: &str) -> Result<Reorientation> {
+    let ras = geometry.reorientation_to_ras();
+    let mut plan = Reorientation::identity();
+    let mut seen = [false; 3];
+    let unknown = || Error::Unsupported {
+        message: format!("the model wants orientation {code:?}"),
+        hint: Some("config.json: preprocessing.orientation is three letters such as RAS or LPS".into()),
+    };
+    let letters: Vec<char> = code.chars().collect();
+    if letters.len() != 3 {
+        return Err(unknown());
+    }
+    for (axis, letter) in letters.into_iter().enumerate() {
+        let world = ["RL", "AP", "SI"].iter().position(|pair| pair.contains(letter)).ok_or_else(unknown)?;
+        let against = matches!(letter, 'L' | 'P' | 'I');
+        plan.axes[axis] = ras.axes[world];
+        plan.flip[axis] = ras.flip[world] != against;
+        seen[world] = true;
+    }
+    if seen == [true; 3] { Ok(plan) } else { Err(unknown()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_orientation_is_reached_from_any_other() {
+        let lps = Geometry::with_size([2, 3, 4]);
+        for code in ["RAS", "LPS", "SAR", "IPL", "ASL"] {
+            let plan = orientation(&lps, code).expect("a real code");
+            assert_eq!(plan.geometry(&lps).axis_codes(), code);
+        }
+        for code in ["RA", "RRS", "XYZ", ""] {
+            assert!(orientation(&lps, code).is_err(), "{code}");
+        }
+    }
+}
