@@ -106,7 +106,7 @@ pub unsafe extern "C" fn ams_session_mask_write(
     unsafe {
         guard::call(error, || {
             let (session, path) = (ams_session::lock(session)?, arg::path(path, "path")?);
-            let options = volume::WriteOptions { overwrite: overwrite != 0, ..Default::default() };
+            let options = volume::WriteOptions { overwrite: overwrite != 0 };
             Ok(volume::write(&path, &shown(&session)?.mask(), &options)?)
         })
     }

@@ -1,6 +1,6 @@
 //! What ends the command early: a message, what to do about it, and an exit code.
 
-use adaptmedseg_segment::checkpoint;
+use adaptmedseg_model::Error as ModelError;
 use adaptmedseg_segment::{Error, ErrorKind, volume};
 use std::fmt;
 use std::path::Path;
@@ -8,9 +8,6 @@ use std::process::ExitCode;
 
 /// The result of everything in this program that can fail.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
-
-/// The error type of `adaptmedseg-model`, by the only name under which this program can see it.
-pub(crate) type ModelError = checkpoint::Error;
 
 /// The exit codes. They are part of the command's interface: a number never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

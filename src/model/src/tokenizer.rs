@@ -8,6 +8,12 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 /// A tokenizer file larger than this is refused; CLIP's has 2.2 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// Shorter words, abbreviations mostly, are not judged.
+const MIN_LETTERS: usize = 4;
+/// A word whose vocabulary pieces have fewer letters than this on average is no word. The longest names of anatomy
+/// (duodenum, gallbladder, sternocleidomastoid) stay well above it.
+const MIN_PIECE_LETTERS: usize = 2;
+
 /// Turns a structure's name into the token ids of the model's sentence about it.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -72,6 +78,7 @@ impl Tokenizer {
         if !name.chars().any(char::is_alphanumeric) {
             return Err(Error::Prompt { message: format!("text prompt {name:?} has no word in it") });
         }
+        self.refuse_unknown_words(name)?;
         let sentence = self.template.replacen("{}", name, 1);
         let encoding = self
             .inner
@@ -94,6 +101,31 @@ impl Tokenizer {
             ))),
             None => Ok(ids),
         }
+    }
+
+    /// A byte-pair tokenizer takes any bytes, so a word it has never met falls into fragments of one or two letters,
+    /// which mean nothing to the model. Its mask would be arbitrary; better to say so.
+    fn refuse_unknown_words(&self, name: &str) -> Result<()> {
+        for word in name.split(|letter: char| !letter.is_alphanumeric()) {
+            let letters = word.chars().count();
+            if letters < MIN_LETTERS {
+                continue;
+            }
+            let pieces = self
+                .inner
+                .encode(word, false)
+                .map_err(|error| Error::tokenizer(format!("cannot encode {word:?}: {error}")))?
+                .len();
+            if letters < MIN_PIECE_LETTERS * pieces {
+                return Err(Error::Prompt {
+                    message: format!(
+                        "unknown word {word:?} in text prompt {name:?}: the model's vocabulary has nothing like it; \
+                         give the English name of a structure, such as \"liver\", or use points or a box"
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn first_end(&self, row: &[u32]) -> Result<usize> {

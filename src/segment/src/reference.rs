@@ -64,15 +64,14 @@ pub struct Zoomed {
 /// A failure of the engine; cancellation.
 pub fn zoom_in(engine: &dyn Engine, zoom: &Zoom, draw: &mut DrawPoints, hooks: &Hooks) -> Result<Zoomed> {
     let window = engine.config().image_encoder.image_size;
-    let padding = Padding::new(zoom.size, window);
-    let starts = windows::starts(padding.size, window, zoom.overlap);
+    let (starts, before) = window_starts(zoom.size, window, zoom.overlap);
     let mut zoomed = Zoomed { logits: Vec::new(), starts: starts.clone(), boxes: Vec::new(), means: Vec::new() };
     let mut stitch = Stitch::new(zoom.size);
     let image = Array { data: zoom.image, size: zoom.size };
     for (index, &start) in starts.iter().enumerate() {
         hooks.step(Stage::ZoomIn, index, starts.len())?;
         // In voxels of the unpadded region; may be negative.
-        let place: [isize; 3] = std::array::from_fn(|axis| start[axis] as isize - padding.before[axis] as isize);
+        let place: [isize; 3] = std::array::from_fn(|axis| start[axis] as isize - before[axis] as isize);
         let prompts = window_prompts(zoom, index, start, place, window, starts.len() == 1, draw);
         let embedding = engine.encode_image(&image.cut(place, window))?;
         let logits = engine.decode(&embedding, &prompts)?.logits;
@@ -140,6 +139,13 @@ pub fn region_of_interest(coarse: &[bool], size: Dhw, window: Dhw) -> Option<[Dh
         std::array::from_fn(|axis| low[axis].saturating_sub(grow[axis])),
         std::array::from_fn(|axis| (high[axis] + grow[axis]).min(size[axis])),
     ])
+}
+
+/// First voxels of the windows over a region of `size`, in the region padded to at least one window; and the zeros put
+/// before the region along each axis (quirks 42 and 43).
+pub fn window_starts(size: Dhw, window: Dhw, overlap: f64) -> (Vec<Dhw>, Dhw) {
+    let padding = Padding::new(size, window);
+    (windows::starts(padding.size, window, overlap), padding.before)
 }
 
 /// The original's draw: one positive at random, then up to four more from a permutation, duplicates possible; without

@@ -40,6 +40,22 @@ pub fn bundles(folder: &str, prefix: &str) -> Vec<Bundle> {
     found
 }
 
+/// Notes without tensors: a JSON file of the golden folder, with the folder itself.
+///
+/// # Panics
+/// If a folder named by `ADAPTMEDSEG_GOLDEN` does not hold it.
+pub fn notes(name: &str) -> Option<(Value, PathBuf)> {
+    let (root, asked_for) = golden_folder();
+    let path = root.join(name);
+    assert!(path.is_file() || !asked_for, "{} is absent", path.display());
+    if !path.is_file() {
+        skipped(&format!("{} is absent", path.display()));
+        return None;
+    }
+    let text = std::fs::read(&path).expect("a readable file");
+    Some((serde_json::from_slice(&text).expect("JSON"), root))
+}
+
 /// Says that a test had nothing to test; `tests/run.sh` counts these lines.
 pub fn skipped(why: &str) {
     println!("skipped: {why}");

@@ -9,6 +9,6 @@ mod bundle;
 mod close;
 mod weights;
 
-pub use bundle::{Bundle, bundles, data_folder, skipped};
+pub use bundle::{Bundle, bundles, data_folder, notes, skipped};
 pub use close::{assert_close, assert_close_slices, tolerance};
-pub use weights::{golden_model, golden_network, synthetic_tensors};
+pub use weights::{golden_model, golden_network, synthetic_tensors, uniform};

@@ -29,6 +29,11 @@ fn draw(key: u64, index: u64) -> f64 {
     (z >> 40) as f64 / f64::from(1 << 24)
 }
 
+/// Number `index` of the stream called `name`, uniform in `[0, 1)`.
+pub fn uniform(name: &str, seed: u64, index: u64) -> f64 {
+    draw(fnv1a64(name) ^ seed.wrapping_mul(GOLDEN), index)
+}
+
 fn values(entry: &Value, seed: u64) -> Vec<f32> {
     let name = entry["name"].as_str().expect("name");
     let shape = shape(entry);

@@ -112,7 +112,7 @@ struct Combination {
 fn combinations(bundle: &Bundle) -> Vec<Combination> {
     let names = bundle.json["tensors"].as_object().expect("tensors").keys();
     let mut found: Vec<Combination> = names
-        .filter_map(|name| name.strip_prefix("combo.")?.strip_suffix(".sparse"))
+        .filter_map(|name| name.strip_prefix("combo.")?.strip_suffix(".iou"))
         .map(|name| Combination { name: name.to_owned() })
         .collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -193,7 +193,7 @@ fn compare_trace(bundle: &Bundle, combination: &str, trace: Trace) {
 
 #[test]
 fn parity_one_call_decodes_like_the_stages() {
-    for bundle in bundles("stage", "stage_mini") {
+    for bundle in bundles("stage", "stage_").into_iter().filter(|bundle| bundle.has("combo.text_box_points.masks")) {
         let (config, model) = golden_network(&bundle, &Device::flex());
         let embedding = model.image_encoder().forward(image(&bundle));
         let corners = bundle.floats("prompt.box");

@@ -1,0 +1,313 @@
+//! The arguments, and the coordinates in them.
+
+use adaptmedseg_segment::{BoxPrompt, Modality, Mode, Point, Space};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    2  arguments or prompts that cannot be used
+    3  a file whose content cannot be used
+    4  a file that cannot be read, written, or is there already
+    5  not supported by this version
+    6  too little memory
+   70  a mistake in this program
+  130  cancelled with Ctrl-C; nothing was written";
+
+/// Segment 3-D medical images from prompts: points, a box, a name.
+#[derive(Debug, Parser)]
+#[command(name = "adaptmedseg", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(DemoArgs),
+    Info(InfoArgs),
+    Import(ImportArgs),
+    Segment(Box<SegmentArgs>),
+    Overlay(OverlayArgs),
+}
+
+/// Run the whole job on a generated volume with a generated model.
+///
+/// Nothing is downloaded. The weights are random numbers: the mask shows that everything runs on this machine, it says
+/// nothing about quality.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Folder for the volume, the model, the mask, the report and a picture
+    #[arg(long, value_name = "DIR", default_value = "adaptmedseg-demo")]
+    pub out: PathBuf,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Describe a model or an image.
+#[derive(Debug, Args)]
+#[group(id = "subject", required = true, multiple = false, args = ["model", "image"])]
+pub(crate) struct InfoArgs {
+    /// A model folder
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// An image file
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Make a model folder from a SegVol checkpoint.
+///
+/// Reads pytorch_model.bin, SegVol_v1.pth, a file of ViT pre-training (image encoder alone), and safetensors. From a
+/// pickle only tensors are read; nothing in it is executed.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The checkpoint
+    pub checkpoint: PathBuf,
+    /// The tokenizer.json of the model's text encoder; without it the model takes no text
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// The model folder to make
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Numbers that the tensors do not tell, as JSON (a config.json, or parts of one)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Fill missing tensors with zeros, and drop unexpected ones
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Replace a model folder that is there already
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Segment an image.
+///
+/// The mask lies on the image's own grid: 1 in the structure, 0 elsewhere. Give at least one prompt.
+#[derive(Debug, Args)]
+pub(crate) struct SegmentArgs {
+    /// A model folder, or `builtin`
+    #[arg(long, value_name = "DIR|builtin")]
+    pub model: PathBuf,
+    /// The image: .nii, .nii.gz, .mha or .mhd
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// The mask to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Name of the structure, such as "liver"
+    #[arg(long)]
+    pub text: Option<String>,
+    /// A point in the structure, or with `,-` a point outside it; may be repeated
+    #[arg(long = "point", value_name = "X,Y,Z[,+|-]", allow_hyphen_values = true)]
+    pub points: Vec<PointArg>,
+    /// A box around the structure: its lower corner, then its upper one
+    #[arg(long = "box", value_name = "X0,Y0,Z0,X1,Y1,Z1", allow_hyphen_values = true)]
+    pub bounding_box: Option<BoxArg>,
+    /// A previous mask on the image's grid, whose box is the prompt
+    #[arg(long, value_name = "FILE", conflicts_with = "bounding_box")]
+    pub box_from_mask: Option<PathBuf>,
+    /// Which 3-D image of a 4-D file, from 0
+    #[arg(long, value_name = "N")]
+    pub channel: Option<usize>,
+    /// Space of points and box: ijk (voxel index, fastest axis first), ras or lps (millimetres), model (d,h,w)
+    #[arg(long, default_value = "ijk", value_parser = Space::from_str)]
+    pub space: Space,
+    /// Where the scan comes from: CT or MR
+    #[arg(long, value_name = "CT|MR", default_value = "unknown", hide_default_value = true,
+          value_parser = Modality::from_str)]
+    pub modality: Modality,
+    /// default, or reference (the original's behaviour, mistakes included)
+    #[arg(long, default_value = "default", value_parser = Mode::from_str)]
+    pub mode: Mode,
+    /// auto, cpu, or the name of a device
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub device: String,
+    /// Threads to compute with; all cores unless given
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Write the probability of every voxel, float32, on the image's grid
+    #[arg(long, value_name = "FILE")]
+    pub probabilities: Option<PathBuf>,
+    /// Write the logit of every voxel, float32, on the image's grid
+    #[arg(long, value_name = "FILE")]
+    pub logits: Option<PathBuf>,
+    /// Write how the mask came about
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Draw slices of an image with a mask over them.
+///
+/// Three rows: axial, coronal, sagittal; the patient's right and front are at the left, as in radiology. Voxels keep
+/// their proportions.
+#[derive(Debug, Args)]
+pub(crate) struct OverlayArgs {
+    /// The image
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// A mask on the image's grid; every voxel that is not 0 is drawn
+    #[arg(long, value_name = "FILE")]
+    pub mask: PathBuf,
+    /// The picture to write
+    #[arg(long, value_name = "PNG")]
+    pub out: PathBuf,
+    /// Which 3-D image of a 4-D file, from 0
+    #[arg(long, value_name = "N")]
+    pub channel: Option<usize>,
+    /// Slices per row, spread over the mask
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub slices: u8,
+    /// Values drawn black and white; percentiles 1 and 99 unless given
+    #[arg(long, value_name = "LO,HI", allow_hyphen_values = true)]
+    pub window: Option<WindowArg>,
+    /// Replace a picture that is there already
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+impl SegmentArgs {
+    /// Whether there is anything to go by.
+    pub(crate) fn has_prompt(&self) -> bool {
+        self.text.is_some() || !self.points.is_empty() || self.bounding_box.is_some() || self.box_from_mask.is_some()
+    }
+}
+
+/// `X,Y,Z`, `X,Y,Z,+` or `X,Y,Z,-`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct PointArg {
+    position: [f64; 3],
+    positive: bool,
+}
+
+/// Two corners.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct BoxArg([[f64; 3]; 2]);
+
+/// The values drawn black and white.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct WindowArg(pub [f64; 2]);
+
+impl PointArg {
+    /// The prompt, in `space`.
+    pub(crate) fn prompt(self, space: Space) -> Point {
+        Point { position: self.position, space, positive: self.positive }
+    }
+}
+
+impl BoxArg {
+    /// The prompt, in `space`.
+    pub(crate) fn prompt(self, space: Space) -> BoxPrompt {
+        BoxPrompt { corners: self.0, space }
+    }
+}
+
+/// `N` numbers with commas between them.
+fn numbers<const N: usize>(text: &str) -> Result<[f64; N], String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    if parts.len() != N {
+        return Err(format!("{} values where {N} are needed", parts.len()));
+    }
+    let mut values = [0.0_f64; N];
+    for (value, part) in values.iter_mut().zip(parts) {
+        *value = part.parse().map_err(|_| format!("{part:?} is not a number"))?;
+        if !value.is_finite() {
+            return Err(format!("{part:?} is not finite"));
+        }
+    }
+    Ok(values)
+}
+
+impl FromStr for PointArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (position, positive) = match text.rsplit_once(',').map(|(front, last)| (front, last.trim())) {
+            Some((front, "+")) => (front, true),
+            Some((front, "-")) => (front, false),
+            _ => (text, true),
+        };
+        Ok(Self { position: numbers(position)?, positive })
+    }
+}
+
+impl FromStr for BoxArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let [x0, y0, z0, x1, y1, z1] = numbers(text)?;
+        Ok(Self([[x0, y0, z0], [x1, y1, z1]]))
+    }
+}
+
+impl FromStr for WindowArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let window: [f64; 2] = numbers(text)?;
+        if window[0] < window[1] { Ok(Self(window)) } else { Err("the first value must be below the second".into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn segment(extra: &[&str]) -> Result<SegmentArgs, clap::Error> {
+        let fixed = ["adaptmedseg", "segment", "--model", "m", "--image", "i.nii", "--out", "o.nii"];
+        match Arguments::try_parse_from(fixed.iter().chain(extra))?.command {
+            Command::Segment(args) => Ok(*args),
+            _ => unreachable!("segment was asked for"),
+        }
+    }
+
+    #[test]
+    fn the_arguments_do_not_contradict_one_another() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn negative_coordinates_are_taken_as_they_are() {
+        let args = segment(&["--point", "-12.5,3,4", "--point=-1,-2,-3,-", "--box", "-1,-2,-3,4,5,6"]).expect("valid");
+        let expected = [([-12.5, 3.0, 4.0], true), ([-1.0, -2.0, -3.0], false)];
+        assert_eq!(args.points, expected.map(|(position, positive)| PointArg { position, positive }));
+        assert_eq!(args.bounding_box, Some(BoxArg([[-1.0, -2.0, -3.0], [4.0, 5.0, 6.0]])));
+    }
+
+    #[test]
+    fn coordinates_that_are_none_are_named() {
+        let message = |text: &str| text.parse::<PointArg>().expect_err("no point");
+        assert_eq!(message("1,2"), "2 values where 3 are needed");
+        assert_eq!(message("1,2,x"), "\"x\" is not a number");
+        assert_eq!(message("1,2,nan"), "\"nan\" is not finite");
+        assert_eq!(message("1,2,3,4"), "4 values where 3 are needed");
+        assert!("1,2,3".parse::<BoxArg>().is_err());
+        assert!("5,5".parse::<WindowArg>().is_err());
+        assert_eq!("-160,240".parse(), Ok(WindowArg([-160.0, 240.0])));
+    }
+
+    #[test]
+    fn there_is_one_box_only() {
+        assert!(!segment(&[]).expect("valid, until it is run").has_prompt());
+        assert!(segment(&["--text", "liver"]).expect("valid").has_prompt());
+        assert!(segment(&["--box", "1,1,1,2,2,2", "--box-from-mask", "m.nii"]).is_err());
+        let args = segment(&["--text", "liver", "--modality", "mri", "--space", "RAS"]).expect("valid");
+        assert_eq!((args.modality, args.space), (Modality::Mr, Space::Ras));
+    }
+}
