@@ -115,8 +115,11 @@ unsafe fn struct_size<T: Growing>(pointer: *const T, name: &str) -> Result<usize
     if (T::FIRST_SIZE..=LARGEST).contains(&size) {
         return Ok(size);
     }
-    Err(Failure::argument(format!("{name}->struct_size is {size}"))
-        .with_hint(format!("set it to sizeof({}), {} in this version", T::NAME, size_of::<T>())))
+    Err(Failure::argument(format!("{name}->struct_size is {size}")).with_hint(format!(
+        "set it to sizeof({}), {} in this version",
+        T::NAME,
+        size_of::<T>()
+    )))
 }
 
 /// A structure of options; fields an older caller does not have are zero.

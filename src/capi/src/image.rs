@@ -126,10 +126,10 @@ pub unsafe extern "C" fn ams_image_from_buffer(
 /// `channel` chooses one of a file with several values per voxel or several volumes, counted from 0; -1 is for files
 /// with a single one. `out` receives the image; free it with `ams_image_free`.
 ///
-/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, an empty path, a channel below -1 or one that is not
-/// there, a geometry that cannot be; `AMS_STATUS_IO` for a file that cannot be read; `AMS_STATUS_FORMAT` for one that is
-/// empty, damaged or cut short; `AMS_STATUS_UNSUPPORTED` for another format, for an image that is not three-dimensional,
-/// and for several channels when `channel` is -1; `AMS_STATUS_OUT_OF_MEMORY`.
+/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, an empty path, a channel below -1, a geometry that cannot
+/// be; `AMS_STATUS_IO` for a file that cannot be read; `AMS_STATUS_FORMAT` for one that is empty, damaged or cut short;
+/// `AMS_STATUS_UNSUPPORTED` for another format, for an image that is not three-dimensional, for several channels when
+/// `channel` is -1, and for a channel that is not there; `AMS_STATUS_OUT_OF_MEMORY`.
 ///
 /// Thread: any. Since 0.1.
 #[unsafe(no_mangle)]
@@ -172,7 +172,6 @@ pub unsafe extern "C" fn ams_image_free(image: *mut ams_image) {
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` if `image` or `out` is NULL.
 ///
 /// Thread: any. Since 0.1.
-///
 /// cbindgen:ptrs-as-arrays=[[out;3]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ams_image_size(
@@ -197,7 +196,6 @@ pub unsafe extern "C" fn ams_image_size(
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` if `image` or `out` is NULL.
 ///
 /// Thread: any. Since 0.1.
-///
 /// cbindgen:ptrs-as-arrays=[[out;3]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ams_image_spacing(
@@ -222,7 +220,6 @@ pub unsafe extern "C" fn ams_image_spacing(
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` if `image` or `out` is NULL.
 ///
 /// Thread: any. Since 0.1.
-///
 /// cbindgen:ptrs-as-arrays=[[out;3]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ams_image_origin(
@@ -247,7 +244,6 @@ pub unsafe extern "C" fn ams_image_origin(
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` if `image` or `out` is NULL.
 ///
 /// Thread: any. Since 0.1.
-///
 /// cbindgen:ptrs-as-arrays=[[out;9]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ams_image_direction(

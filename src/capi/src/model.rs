@@ -1,7 +1,7 @@
 //! `ams_model`: a network with its weights, on a device.
 
 use crate::arg::Growing;
-use crate::error::{Result, c_text, ams_error};
+use crate::error::{Result, ams_error, c_text};
 use crate::guard::{Entered, Shared};
 use crate::log::{Sink, ams_log_callback, ams_log_level};
 use crate::status::ams_status;
@@ -186,7 +186,6 @@ pub unsafe extern "C" fn ams_model_supports_text(model: *const ams_model) -> boo
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` if `model` or `out` is NULL.
 ///
 /// Thread: any. Since 0.1.
-///
 /// cbindgen:ptrs-as-arrays=[[out;3]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ams_model_image_size(

@@ -67,7 +67,6 @@ pub unsafe extern "C" fn ams_session_set_text(
 /// unknown space or label; `AMS_STATUS_BUSY`.
 ///
 /// Thread: the session's. Since 0.1.
-///
 /// cbindgen:ptrs-as-arrays=[[position;3]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ams_session_add_point(
@@ -101,10 +100,7 @@ pub unsafe extern "C" fn ams_session_add_point(
 ///
 /// Thread: the session's. Since 0.1.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ams_session_clear_points(
-    session: *mut ams_session,
-    error: *mut *mut ams_error,
-) -> ams_status {
+pub unsafe extern "C" fn ams_session_clear_points(session: *mut ams_session, error: *mut *mut ams_error) -> ams_status {
     // SAFETY: by contract each pointer is NULL or valid; NULL is checked.
     unsafe {
         guard::call(error, || {
@@ -123,7 +119,6 @@ pub unsafe extern "C" fn ams_session_clear_points(
 /// the image, a corner that is not finite; `AMS_STATUS_BUSY`.
 ///
 /// Thread: the session's. Since 0.1.
-///
 /// cbindgen:ptrs-as-arrays=[[first;3],[second;3]]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ams_session_set_box(

@@ -105,8 +105,7 @@ pub struct ams_progress {
 ///
 /// It is called on the thread that called the library. It must return normally: no exception and no longjmp may leave
 /// it. To stop the run, cancel the token that the run was given. It must not use the session, which is busy.
-pub type ams_progress_callback =
-    Option<unsafe extern "C" fn(progress: *const ams_progress, user_data: *mut c_void)>;
+pub type ams_progress_callback = Option<unsafe extern "C" fn(progress: *const ams_progress, user_data: *mut c_void)>;
 
 impl From<Progress> for ams_progress {
     fn from(progress: Progress) -> Self {
@@ -209,7 +208,9 @@ pub unsafe extern "C" fn ams_session_set_mode(
             let mode = match mode {
                 AMS_MODE_DEFAULT => Mode::Default,
                 AMS_MODE_REFERENCE => Mode::Reference,
-                _ => return Err(Failure::argument(format!("unknown mode {mode}")).with_hint("use an AMS_MODE_ constant")),
+                _ => {
+                    return Err(Failure::argument(format!("unknown mode {mode}")).with_hint("use an AMS_MODE_ constant"));
+                }
             };
             ams_session::lock(session)?.set_mode(mode);
             Ok(())

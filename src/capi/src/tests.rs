@@ -148,9 +148,11 @@ unsafe impl Growing for Grown {
 fn structures_of_older_and_newer_callers_are_understood_or_refused() {
     let read = |bytes: &[u64]| {
         // SAFETY: the first word says how many bytes there are, at most; checked by hand below.
-        run(|| unsafe { arg::options(bytes.as_ptr().cast::<Grown>(), "options") }.map(|grown| {
-            assert_eq!((grown.old, grown.new), (5, bytes.get(2).copied().filter(|_| bytes[0] >= 24).unwrap_or(0)));
-        }))
+        run(|| {
+            unsafe { arg::options(bytes.as_ptr().cast::<Grown>(), "options") }.map(|grown| {
+                assert_eq!((grown.old, grown.new), (5, bytes.get(2).copied().filter(|_| bytes[0] >= 24).unwrap_or(0)));
+            })
+        })
     };
     assert_eq!(size_of::<Grown>(), 24);
     assert_eq!(read(&[24, 5, 6]).0, AMS_STATUS_OK);

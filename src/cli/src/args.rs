@@ -1,7 +1,7 @@
 //! The arguments, and the coordinates in them.
 
 use adaptmedseg_segment::{BoxPrompt, Modality, Mode, Point, Space};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -49,7 +49,7 @@ pub(crate) struct DemoArgs {
 
 /// Describe a model or an image.
 #[derive(Debug, Args)]
-#[group(id = "subject", required = true, multiple = false, args = ["model", "image"])]
+#[command(group(ArgGroup::new("subject").required(true).args(["model", "image"])))]
 pub(crate) struct InfoArgs {
     /// A model folder
     #[arg(long, value_name = "DIR")]
@@ -70,16 +70,25 @@ pub(crate) struct InfoArgs {
 pub(crate) struct ImportArgs {
     /// The checkpoint
     pub checkpoint: PathBuf,
-    /// The tokenizer.json of the model's text encoder; without it the model takes no text
+    /// The tokenizer.json of the model's text encoder
     #[arg(long, value_name = "FILE")]
-    pub tokenizer: Option<PathBuf>,
+    pub tokenizer: PathBuf,
     /// The model folder to make
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Numbers that the tensors do not tell, as JSON (a config.json, or parts of one)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Fill missing tensors with zeros, and drop unexpected ones
+    /// Name of the model
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Licence of the weights, shown wherever the model is described
+    #[arg(long)]
+    pub license: Option<String>,
+    /// Import although tensors are missing or unknown
+    ///
+    /// What is there is kept, such as an image encoder alone; unknown tensors are dropped. A model that lacks tensors
+    /// cannot segment.
     #[arg(long)]
     pub allow_missing: bool,
     /// Replace a model folder that is there already

@@ -107,6 +107,7 @@ impl From<Error> for Failure {
             return Self::cancelled();
         }
         let code = match error.kind() {
+            _ if matches!(error, Error::Model(ModelError::Exists { .. })) => Code::Io,
             // A prompt comes from the arguments, a grid or a configuration from a file.
             ErrorKind::InvalidArgument if from_file(&error) => Code::BadData,
             ErrorKind::InvalidArgument => Code::Usage,

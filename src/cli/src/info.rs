@@ -65,9 +65,12 @@ fn image(path: &Path, as_json: bool) -> Result<String> {
 fn image_text(info: &ImageInfo) -> String {
     let geometry = &info.geometry;
     let join = |values: [String; 3], between: &str| values.join(between);
-    let numbers = |values: [f64; 3]| {
-        values.map(|value| format!("{value:.6}").trim_end_matches('0').trim_end_matches('.').to_owned())
+    let number = |value: f64| {
+        let text = format!("{value:.6}");
+        let text = text.trim_end_matches('0').trim_end_matches('.');
+        if text == "-0" { "0".to_owned() } else { text.to_owned() }
     };
+    let numbers = |values: [f64; 3]| values.map(number);
     format!(
         "format     {}\nvoxels     {} of {}\nchannels   {}\nspacing    {} mm\norigin     ({}) mm, LPS\n\
          direction  [{}], LPS\naxes       {}\n",

@@ -3,6 +3,7 @@
 //! A message names the thing that is wrong; [`Error::hint`] says what to do about it; [`Error::kind`] is the coarse
 //! class that a C caller or an exit status needs.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -191,23 +192,64 @@ impl TensorMismatch {
 impl fmt::Display for TensorMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: the tensors do not fit the model", self.path.display())?;
-        group(f, "missing", self.missing.iter())?;
-        group(f, "unexpected", self.unexpected.iter())?;
+        list(f, "missing", self.missing.len(), &braced(&self.missing))?;
+        list(f, "unexpected", self.unexpected.len(), &braced(&self.unexpected))?;
         let wrong = self.misshaped.iter().map(|m| format!("{}: {}, should be {}", m.name, m.found, m.expected));
-        group(f, "mis-shaped", wrong)
+        list(f, "mis-shaped", self.misshaped.len(), &wrong.collect::<Vec<_>>())
     }
 }
 
-/// One heading with its count, then one name a line; nothing where there is nothing.
-fn group<T: fmt::Display>(
-    f: &mut fmt::Formatter<'_>,
-    heading: &str,
-    names: impl ExactSizeIterator<Item = T>,
-) -> fmt::Result {
-    if names.len() > 0 {
-        write!(f, "\n  {heading} ({}):", names.len())?;
+/// One heading with the number of tensors, then the lines; nothing where there is nothing.
+fn list(f: &mut fmt::Formatter<'_>, heading: &str, count: usize, lines: &[String]) -> fmt::Result {
+    if count > 0 {
+        write!(f, "\n  {heading} ({count}):")?;
     }
-    names.into_iter().try_for_each(|name| write!(f, "\n    {name}"))
+    lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
+}
+
+/// Lists up to this long are shown name by name.
+const PLAIN_NAMES: usize = 16;
+
+/// The parts of a name, and the one that varies: its place and what it may be.
+type Merged = (Vec<String>, Option<(usize, Vec<String>)>);
+
+/// The names, or for long lists the same names written shorter, as a shell would: `norm{1,2}.{weight,bias}`.
+///
+/// Names that differ in one part only become one, part by part from the end, so nothing is lost: written out, the
+/// braces give exactly the names.
+fn braced(names: &[String]) -> Vec<String> {
+    if names.len() <= PLAIN_NAMES {
+        return names.to_vec();
+    }
+    let mut names: Vec<Vec<String>> = names.iter().map(|name| name.split('.').map(str::to_owned).collect()).collect();
+    let longest = names.iter().map(Vec::len).max().unwrap_or(0);
+    for from_end in 1..=longest {
+        let mut merged: Vec<Merged> = Vec::new();
+        let mut index_of: HashMap<Vec<String>, usize> = HashMap::new();
+        for mut name in names {
+            // The first part stays, so that every line starts with the part of the network it is about.
+            let Some(at) = name.len().checked_sub(from_end).filter(|&at| at > 0) else {
+                merged.push((name, None));
+                continue;
+            };
+            let part = std::mem::take(&mut name[at]);
+            match index_of.get(&name) {
+                Some(&index) => merged[index].1.iter_mut().for_each(|(_, parts)| parts.push(part.clone())),
+                None => {
+                    index_of.insert(name.clone(), merged.len());
+                    merged.push((name, Some((at, vec![part]))));
+                }
+            }
+        }
+        let join = |(mut name, varying): Merged| {
+            if let Some((at, parts)) = varying {
+                name[at] = if parts.len() == 1 { parts.concat() } else { format!("{{{}}}", parts.join(",")) };
+            }
+            name
+        };
+        names = merged.into_iter().map(join).collect();
+    }
+    names.into_iter().map(|name| name.join(".")).collect()
 }
 
 #[cfg(test)]
@@ -228,6 +270,20 @@ mod tests {
         assert_eq!(error.to_string(), expected);
         assert_eq!(error.kind(), ErrorKind::Format);
         assert_eq!(error.hint().as_deref(), Some("do this"));
+    }
+
+    #[test]
+    fn long_lists_are_written_shorter_without_loss() {
+        let mut names: Vec<String> = Vec::new();
+        for layer in 0..3 {
+            for part in ["norm1", "norm2", "attn.qkv"] {
+                names.extend(["weight", "bias"].map(|kind| format!("enc.blocks.{layer}.{part}.{kind}")));
+            }
+        }
+        names.push("enc.table".into());
+        let expected = ["enc.blocks.{0,1,2}.{norm1,norm2}.{weight,bias}", "enc.blocks.{0,1,2}.attn.qkv.{weight,bias}"];
+        assert_eq!(braced(&names), [expected[0], expected[1], "enc.table"]);
+        assert_eq!(braced(&names[..3]), names[..3]);
     }
 
     #[test]

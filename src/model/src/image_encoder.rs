@@ -1,7 +1,7 @@
 //! The image encoder: a 3-D vision transformer over one window (reference: MONAI `ViT`, quirks 1-6).
 
 use crate::config::ImageEncoderConfig;
-use crate::nn::{self, Kernels, split_heads};
+use crate::nn::{self, Epilogue, Kernels, split_heads};
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
@@ -134,14 +134,16 @@ impl TransformerBlock {
     /// - tokens: `[batch, tokens, embed_dim]`
     /// - output: same
     pub fn forward(&self, tokens: Tensor<3>, kernels: Kernels) -> Tensor<3> {
-        let tokens = tokens.clone() + self.attn.forward(nn::layer_norm(&self.norm1, tokens, kernels), kernels);
-        tokens.clone() + self.mlp.forward(nn::layer_norm(&self.norm2, tokens, kernels), kernels)
+        let normed = nn::layer_norm(&self.norm1, tokens.clone(), kernels);
+        let tokens = self.attn.forward(normed, Epilogue::Add(tokens), kernels);
+        let normed = nn::layer_norm(&self.norm2, tokens.clone(), kernels);
+        self.mlp.forward(normed, Epilogue::Add(tokens), kernels)
     }
 
     /// The first norm and the attention branch (before the residual), for comparison with the reference.
     pub fn attention_branch(&self, tokens: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
         let normed = nn::layer_norm(&self.norm1, tokens, Kernels::default());
-        (normed.clone(), self.attn.forward(normed, Kernels::default()))
+        (normed.clone(), self.attn.forward(normed, Epilogue::None, Kernels::default()))
     }
 }
 
@@ -158,12 +160,12 @@ impl SelfAttention {
     /// # Shapes
     /// - tokens: `[batch, tokens, embed_dim]`
     /// - output: same
-    pub fn forward(&self, tokens: Tensor<3>, kernels: Kernels) -> Tensor<3> {
+    pub fn forward(&self, tokens: Tensor<3>, epilogue: Epilogue, kernels: Kernels) -> Tensor<3> {
         let width = tokens.dims()[2];
-        let qkv = self.qkv.forward(tokens);
+        let qkv = nn::linear(&self.qkv, tokens, Epilogue::None, kernels);
         let [query, key, value] =
             [0, 1, 2].map(|part| split_heads(qkv.clone().narrow(2, part * width, width), self.num_heads));
-        self.out_proj.forward(nn::attention(query, key, value, None, kernels))
+        nn::linear(&self.out_proj, nn::attention(query, key, value, None, kernels), epilogue, kernels)
     }
 }
 
@@ -175,7 +177,8 @@ pub struct MlpBlock {
 }
 
 impl MlpBlock {
-    fn forward(&self, tokens: Tensor<3>, kernels: Kernels) -> Tensor<3> {
-        self.linear2.forward(nn::gelu(self.linear1.forward(tokens), kernels))
+    fn forward(&self, tokens: Tensor<3>, epilogue: Epilogue, kernels: Kernels) -> Tensor<3> {
+        let hidden = nn::linear(&self.linear1, tokens, Epilogue::Gelu, kernels);
+        nn::linear(&self.linear2, hidden, epilogue, kernels)
     }
 }

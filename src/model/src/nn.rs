@@ -9,7 +9,7 @@ use burn::tensor::module as functional;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor, activation};
 
-/// Which implementation [`attention`], [`layer_norm`] and [`gelu`] use.
+/// Which implementation [`attention`], [`linear`], [`layer_norm`] and [`gelu`] use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kernels {
     /// The project's own kernels where the device has them, Burn's operations elsewhere.
@@ -67,6 +67,35 @@ pub fn gelu<const D: usize>(input: Tensor<D>, kernels: Kernels) -> Tensor<D> {
     activation::gelu(input)
 }
 
+/// What is done to the result of a linear layer.
+#[derive(Clone, Debug)]
+pub enum Epilogue {
+    /// Nothing.
+    None,
+    /// [`gelu`].
+    Gelu,
+    /// A residual of the result's shape is added.
+    Add(Tensor<3>),
+}
+
+/// A linear layer and what follows it, in one pass over the result.
+///
+/// # Shapes
+/// - input: `[batch, tokens, in]`
+/// - output: `[batch, tokens, out]`
+pub fn linear(layer: &Linear, input: Tensor<3>, epilogue: Epilogue, kernels: Kernels) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if kernels == Kernels::Fused && flex::runs_here(&input) && flex::rows_are_outputs(layer) {
+        return flex::linear(layer, input, epilogue);
+    }
+    let output = layer.forward(input);
+    match epilogue {
+        Epilogue::None => output,
+        Epilogue::Gelu => gelu(output, kernels),
+        Epilogue::Add(residual) => residual + output,
+    }
+}
+
 /// `[batch, tokens, heads * head_dim]` -> `[batch, heads, tokens, head_dim]`, without a copy.
 pub fn split_heads(tokens: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, count, width] = tokens.dims();
@@ -108,9 +137,10 @@ impl Mlp {
 
 #[cfg(feature = "flex")]
 mod flex {
-    use adaptmedseg_kernels::{AttentionShape, View};
+    use super::Epilogue;
+    use adaptmedseg_kernels::{AttentionShape, LinearShape, View};
     use burn::backend::Flex;
-    use burn::nn::LayerNorm;
+    use burn::nn::{LayerNorm, Linear};
     use burn::tensor::{Device, Tensor, TensorData};
     use burn_flex::FlexTensor;
 
@@ -164,6 +194,37 @@ mod flex {
         let mut out = vec![0.0; dims.iter().product()];
         adaptmedseg_kernels::layer_norm(slice(&input), slice(&gamma), slice(&beta), LAYER_NORM_EPSILON, &mut out);
         Tensor::from_data(TensorData::new(out, dims), &device)
+    }
+
+    /// Whether a weight lies in memory as a checkpoint stores it, one row per output: the layout the kernel reads.
+    /// A weight drawn at random or replaced in training may lie the other way round.
+    pub(super) fn rows_are_outputs(layer: &Linear) -> bool {
+        let weight = layer.weight.val();
+        let [inputs, _] = weight.dims();
+        runs_here(&weight) && *primitive(weight).layout().strides() == [1, inputs as isize]
+    }
+
+    pub(super) fn linear(layer: &Linear, input: Tensor<3>, epilogue: Epilogue) -> Tensor<3> {
+        let (device, [batch, tokens, inputs]) = (input.device(), input.dims());
+        let weight = layer.weight.val();
+        let outputs = weight.dims()[1];
+        // Transposed back, a weight stored by rows is contiguous.
+        let weight = primitive(weight.transpose()).to_contiguous();
+        let bias = layer.bias.as_ref().map(|bias| primitive(bias.val()).to_contiguous());
+        let residual = match &epilogue {
+            Epilogue::Add(residual) => Some(primitive(residual.clone()).to_contiguous()),
+            _ => None,
+        };
+        let epilogue = match (&epilogue, &residual) {
+            (Epilogue::Gelu, _) => adaptmedseg_kernels::Epilogue::Gelu,
+            (_, Some(residual)) => adaptmedseg_kernels::Epilogue::Add(slice(residual)),
+            _ => adaptmedseg_kernels::Epilogue::None,
+        };
+        let input = primitive(input).to_contiguous();
+        let shape = LinearShape { rows: batch * tokens, inputs, outputs };
+        let mut out = vec![0.0; shape.rows * outputs];
+        adaptmedseg_kernels::linear(&shape, slice(&input), slice(&weight), bias.as_ref().map(slice), epilogue, &mut out);
+        Tensor::from_data(TensorData::new(out, [batch, tokens, outputs]), &device)
     }
 
     pub(super) fn gelu<const D: usize>(input: Tensor<D>) -> Tensor<D> {

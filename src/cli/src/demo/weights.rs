@@ -115,7 +115,7 @@ pub(crate) fn write(folder: &Path, seed: u64) -> Result<()> {
     config.validate()?;
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = checkpoint::expected_tensors(&config)
         .into_iter()
-        .map(|(name, shape)| {
+        .map(|checkpoint::ExpectedTensor { name, shape }| {
             let bytes = values(&name, &shape, seed).into_iter().flat_map(f32::to_le_bytes).collect();
             (name, shape, bytes)
         })
@@ -123,12 +123,13 @@ pub(crate) fn write(folder: &Path, seed: u64) -> Result<()> {
     let views = tensors.iter().map(|(name, shape, bytes)| {
         (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("as many values as the shape says"))
     });
-    let weights = folder.join("model.safetensors");
+    let weights = folder.join(checkpoint::WEIGHTS_FILE);
     let file = |path: &Path, error: &std::io::Error| Failure::file(path, error);
     fs::create_dir_all(folder).map_err(|error| file(folder, &error))?;
-    safetensors::serialize_to_file(views, None, &weights)
+    let bytes = safetensors::serialize(views, None)
         .map_err(|error| Failure::io(format!("{}: {error}", weights.display()), None))?;
-    for (name, text) in [("config.json", config.to_json()), ("MODEL_CARD.md", card())] {
+    fs::write(&weights, bytes).map_err(|error| file(&weights, &error))?;
+    for (name, text) in [(checkpoint::CONFIG_FILE, config.to_json()), (checkpoint::CARD_FILE, card())] {
         let path = folder.join(name);
         fs::write(&path, text).map_err(|error| file(&path, &error))?;
     }
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_tensor_has_bounded_values() {
-        for (name, shape) in checkpoint::expected_tensors(&config()) {
+        for checkpoint::ExpectedTensor { name, shape } in checkpoint::expected_tensors(&config()) {
             let values = values(&name, &shape, 7);
             assert!(values.iter().all(|value| value.is_finite() && value.abs() < 30.0), "{name}");
             assert!(values.iter().any(|&value| value != 0.0), "{name}");

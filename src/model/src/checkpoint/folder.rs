@@ -1,0 +1,221 @@
+//! A model folder, opened: its configuration, and its weights where they lie in the mapped file.
+
+use super::expected;
+use super::safetensors_file;
+use super::tensor_file::{ElementType, Entry, map_file};
+use crate::RawTensor;
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use burn::tensor::DType;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Architecture numbers, see [`ModelConfig`].
+pub const CONFIG_FILE: &str = "config.json";
+/// The weights.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The text model's tokenizer.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// What the model is, for people.
+pub const CARD_FILE: &str = "MODEL_CARD.md";
+
+/// The tensors of a mapped safetensors file. Those it gives out keep the map alive.
+#[derive(Debug)]
+pub struct MappedTensors {
+    path: PathBuf,
+    file: Bytes,
+    entries: BTreeMap<String, Entry>,
+    hash: OnceLock<String>,
+}
+
+impl MappedTensors {
+    /// Maps a safetensors file and checks its header.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is malformed, and one with a tensor of a type no weight has.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let file = Bytes::from_owner(map_file(&path)?);
+        let contents = safetensors_file::read(&file).map_err(|problem| problem.at(&path))?;
+        if let Some((name, what)) = contents.others.first_key_value() {
+            return Err(Error::format(&path, format!("{name} is {what}, which cannot be a weight")));
+        }
+        // A map starts at a page, so an offset in the file is aligned as an address is.
+        let skewed = |entry: &Entry| !entry.range().start.is_multiple_of(entry.element().size());
+        if let Some((name, _)) = contents.tensors.iter().find(|(_, entry)| skewed(entry)) {
+            return Err(Error::Format {
+                message: format!("tensor {name} does not start at a multiple of its element's size"),
+                hint: Some("import the file: that writes it aligned".into()),
+                path,
+            });
+        }
+        Ok(Self { path, file, entries: contents.tensors, hash: OnceLock::new() })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names, element types and shapes, sorted by name.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, ElementType, &[usize])> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry.element(), entry.shape()))
+    }
+
+    /// A tensor, shared with the mapped file; `None` if there is none of this name, or if it holds no floats of at
+    /// most 32 bits.
+    pub fn get(&self, name: &str) -> Option<RawTensor> {
+        let entry = self.entries.get(name)?;
+        let dtype = match entry.element() {
+            ElementType::F32 => DType::F32,
+            ElementType::F16 => DType::F16,
+            ElementType::BF16 => DType::BF16,
+            _ => return None,
+        };
+        Some(RawTensor { dtype, shape: entry.shape().to_vec(), bytes: self.file.slice(entry.range()) })
+    }
+
+    /// Number of elements of all tensors.
+    pub fn parameters(&self) -> u64 {
+        self.iter().map(|(_, _, shape)| shape.iter().map(|&size| size as u64).product::<u64>()).sum()
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> u64 {
+        self.entries.values().map(|entry| entry.range().len() as u64).sum()
+    }
+
+    /// SHA-256 of the file, in hexadecimal: what ties an adapter to its base. Computed when first asked for, which
+    /// reads the whole file.
+    pub fn hash(&self) -> &str {
+        self.hash.get_or_init(|| sha256(&self.file))
+    }
+}
+
+/// SHA-256 in lower-case hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A model folder whose configuration and tensors have been found to fit together.
+#[derive(Debug)]
+pub struct ModelFolder {
+    path: PathBuf,
+    config: ModelConfig,
+    tensors: MappedTensors,
+    tokenizer: Option<PathBuf>,
+    missing: Vec<String>,
+}
+
+impl ModelFolder {
+    /// Opens a complete model.
+    ///
+    /// # Errors
+    /// A folder without its files; a malformed file; [`Error::Tensors`] naming every tensor that is missing,
+    /// unexpected or of the wrong shape.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path.as_ref(), false)
+    }
+
+    /// Opens a model that may lack tensors, such as an image encoder alone; see [`missing`](Self::missing).
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), but for missing tensors.
+    pub fn open_incomplete(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path.as_ref(), true)
+    }
+
+    fn open_with(path: &Path, allow_missing: bool) -> Result<Self> {
+        check_is_folder(path)?;
+        let config = ModelConfig::read(&path.join(CONFIG_FILE))?;
+        let tensors = MappedTensors::open(path.join(WEIGHTS_FILE))?;
+        // 64-bit floats are narrowed on import, never later.
+        let usable = |element: ElementType| element.is_float() && element != ElementType::F64;
+        let mut mismatch = expected::compare(tensors.path(), &config, tensors.iter(), usable);
+        let missing = if allow_missing { std::mem::take(&mut mismatch.missing) } else { Vec::new() };
+        if !mismatch.is_empty() {
+            mismatch.hint = Some(hint(&mismatch.missing));
+            return Err(Error::Tensors(Box::new(mismatch)));
+        }
+        let tokenizer = Some(path.join(TOKENIZER_FILE)).filter(|tokenizer| tokenizer.is_file());
+        Ok(Self { path: path.to_path_buf(), config, tensors, tokenizer, missing })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The weights.
+    pub fn tensors(&self) -> &MappedTensors {
+        &self.tensors
+    }
+
+    /// One of the weights, shared with the mapped file.
+    pub fn tensor(&self, name: &str) -> Option<RawTensor> {
+        self.tensors.get(name)
+    }
+
+    /// The tokenizer, if the folder has one.
+    pub fn tokenizer(&self) -> Option<&Path> {
+        self.tokenizer.as_deref()
+    }
+
+    /// Tensors the model lacks; empty unless opened by [`open_incomplete`](Self::open_incomplete).
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// Number of weights.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.parameters()
+    }
+
+    /// Bytes of the weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.tensors.bytes()
+    }
+}
+
+fn check_is_folder(path: &Path) -> Result<()> {
+    if !std::fs::metadata(path).map_err(|error| Error::io(path, error))?.is_dir() {
+        return Err(Error::Format {
+            path: path.to_path_buf(),
+            message: "a file, not a model folder".into(),
+            hint: Some("turn a checkpoint into a model folder with `adaptmedseg import`".into()),
+        });
+    }
+    for name in [CONFIG_FILE, WEIGHTS_FILE] {
+        let file = path.join(name);
+        match std::fs::metadata(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::Format {
+                    path: path.to_path_buf(),
+                    message: format!("not a model folder: it has no {name}"),
+                    hint: Some("make one from a checkpoint with `adaptmedseg import`".into()),
+                });
+            }
+            Err(error) => return Err(Error::io(file, error)),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn hint(missing: &[String]) -> String {
+    let encoder_only = !missing.is_empty() && missing.iter().all(|name| !name.starts_with("image_encoder."));
+    if encoder_only && missing.iter().any(|name| name.starts_with("mask_decoder.transformer.")) {
+        "this folder holds an image encoder only: it can be fine-tuned from, but not segment".into()
+    } else {
+        "the folder's config.json and model.safetensors do not belong together: import the checkpoint again".into()
+    }
+}
