@@ -118,17 +118,16 @@ impl Run<'_> {
             self.model.device,
             self.model.threads,
         );
-        let replaced = self.non_finite.total();
-        if replaced > 0 {
-            let _ = writeln!(
-                text,
-                "note: {replaced} voxels are not numbers ({} NaN, {} +Inf, {} -Inf): +Inf was taken as the largest \
-                 finite value, the others as the smallest",
-                self.non_finite.nan, self.non_finite.pos_inf, self.non_finite.neg_inf
-            );
-        }
         for note in &self.outcome.report().notes {
             let _ = writeln!(text, "note: {note}");
+        }
+        let NonFinite { nan, pos_inf, neg_inf } = self.non_finite;
+        if self.non_finite.total() > 0 {
+            let _ = writeln!(
+                text,
+                "note: {nan} NaN, {pos_inf} +Inf, {neg_inf} -Inf: +Inf was taken as the largest finite value, the \
+                 others as the smallest"
+            );
         }
         if self.outcome.voxels() == 0 {
             text.push_str("note: the mask is empty\n");
