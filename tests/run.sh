@@ -38,7 +38,7 @@ step() {
     "$@" > "$log" 2>&1 < /dev/null
     status=$?
     grep -E '^skipped: ' "$log" | sed "s/\$/ ($name)/" >> "$logs/skipped"
-    good=$(grep -E '^(test result:|cli:)' "$log" > "$logs/counts"; count "$logs/counts" passed)
+    good=$(grep -E '^(test result:|cli:|interop:|hosts:)' "$log" > "$logs/counts"; count "$logs/counts" passed)
     bad=$(count "$logs/counts" failed)
     if [ $((good + bad)) -eq 0 ] || { [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; }; then
         if [ "$status" -eq 0 ]; then good=1; else bad=1; fi
@@ -91,20 +91,15 @@ for script in tests/cli/*.sh; do
 done
 
 # Image files read and written by other programs
-interop=src/volume/tests/interop.py
-if [ -f "$interop" ]; then
-    venv=$tools/venv
-    if [ -x "$venv/bin/python" ] || python3 -m venv "$venv" > "$logs/venv.log" 2>&1; then
-        requirements=(numpy nibabel SimpleITK)
-        [ -f src/volume/tests/requirements.txt ] && requirements=(-r src/volume/tests/requirements.txt)
-        if "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${requirements[@]}" >> "$logs/venv.log" 2>&1; then
-            step "images of other programs" "$venv/bin/python" "$interop"
-        else
-            skip "nibabel and SimpleITK cannot be installed: no exchange of images with other programs"
-        fi
+venv=$tools/venv
+if [ -x "$venv/bin/python" ] || python3 -m venv "$venv" > "$logs/venv.log" 2>&1; then
+    if "$venv/bin/python" -m pip install --quiet --disable-pip-version-check numpy nibabel SimpleITK >> "$logs/venv.log" 2>&1; then
+        step "images of other programs" "$venv/bin/python" tests/volume/interop.py "$CARGO_TARGET_DIR/release/examples/volume_copy"
     else
-        skip "python3 with venv is absent: no exchange of images with other programs"
+        skip "nibabel and SimpleITK cannot be installed: no exchange of images with other programs"
     fi
+else
+    skip "python3 with venv is absent: no exchange of images with other programs"
 fi
 
 # Programs in C and C++ against the installed library

@@ -20,17 +20,19 @@
 #define SUCCEEDS(call)                                                                       \
     do {                                                                                     \
         ams_error *error = NULL;                                                             \
-        expect((call), AMS_STATUS_OK, error, NULL, __FILE__, __LINE__);                      \
+        const ams_status got = (call);                                                       \
+        expect(got, AMS_STATUS_OK, error, NULL, __FILE__, __LINE__);                         \
     } while (0)
 
 /* `fragment`: something the message must say, or NULL. */
 #define FAILS(status, fragment, call)                                                        \
     do {                                                                                     \
         ams_error *error = NULL;                                                             \
-        expect((call), (status), error, (fragment), __FILE__, __LINE__);                     \
+        const ams_status got = (call);                                                       \
+        expect(got, (status), error, (fragment), __FILE__, __LINE__);                        \
     } while (0)
 
-static void expect(ams_status got, ams_status wanted, ams_error *error, const char *fragment, const char *file,
+static inline void expect(ams_status got, ams_status wanted, ams_error *error, const char *fragment, const char *file,
                    int line) {
     const char *message = ams_error_message(error);
     if (got != wanted || (fragment != NULL && strstr(message, fragment) == NULL)) {
@@ -55,18 +57,18 @@ enum { NX = 36, NY = 40, NZ = 44, VOXELS = NX * NY * NZ };
 static const double BALL[3] = {15.0, 20.0, 22.0};
 static const double RADIUS = 7.0;
 
-static int in_ball(int i, int j, int k) {
+static inline int in_ball(int i, int j, int k) {
     const double x = i - BALL[0], y = j - BALL[1], z = k - BALL[2];
     return x * x + y * y + z * z <= RADIUS * RADIUS;
 }
 
-static int16_t voxel(int i, int j, int k) {
+static inline int16_t voxel(int i, int j, int k) {
     /* Any fixed hash will do: it must not be constant, and the ball must stand out. */
     const uint32_t mixed = (uint32_t)(i * 73856093) ^ (uint32_t)(j * 19349663) ^ (uint32_t)(k * 83492791);
     return (int16_t)((in_ball(i, j, k) ? 900 : 100) + (int)(mixed % 53u));
 }
 
-static ams_image_desc description(const int16_t *voxels) {
+static inline ams_image_desc description(const int16_t *voxels) {
     ams_image_desc desc;
     /* Columns: the axes, turned by 0.3 about S and the first two then exchanged, the third towards inferior. */
     const double c = 0.955336489125606, s = 0.29552020666133955;
@@ -82,7 +84,7 @@ static ams_image_desc description(const int16_t *voxels) {
     return desc;
 }
 
-static int16_t *volume(void) {
+static inline int16_t *volume(void) {
     int16_t *voxels = malloc(sizeof(int16_t) * VOXELS);
     CHECK(voxels != NULL);
     for (int k = 0; k < NZ; ++k)
@@ -93,7 +95,7 @@ static int16_t *volume(void) {
 }
 
 /* LPS millimetres of a voxel index. */
-static void to_lps(const ams_image_desc *desc, const double ijk[3], double lps[3]) {
+static inline void to_lps(const ams_image_desc *desc, const double ijk[3], double lps[3]) {
     for (int row = 0; row < 3; ++row) {
         lps[row] = desc->origin[row];
         for (int axis = 0; axis < 3; ++axis)
@@ -101,7 +103,7 @@ static void to_lps(const ams_image_desc *desc, const double ijk[3], double lps[3
     }
 }
 
-static ams_image *make_image(void) {
+static inline ams_image *make_image(void) {
     int16_t *voxels = volume();
     const ams_image_desc desc = description(voxels);
     ams_image *image = NULL;

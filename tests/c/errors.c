@@ -82,7 +82,7 @@ static void buffers(const ams_model *model) {
     int16_t *voxels = volume();
     ams_image *image = NULL;
     ams_image_desc desc;
-#define WITH(change) (desc = description(voxels), (change), &desc)
+#define WITH(change) (desc = description(voxels), (void)(change), &desc)
     INVALID("desc is NULL", ams_image_from_buffer(NULL, &image, &error));
     INVALID("out is NULL", ams_image_from_buffer(WITH(0), NULL, &error));
     INVALID("struct_size is 0", ams_image_from_buffer(WITH(desc.struct_size = 0), &image, &error));

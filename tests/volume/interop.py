@@ -172,7 +172,7 @@ def main():
             if problem:
                 failed += 1
                 print(f"FAILED {case.name}: {problem}")
-        print(f"{len(cases) - failed} passed, {failed} failed")
+        print(f"interop: {len(cases) - failed} passed, {failed} failed")
         sys.exit(failed > 0)
 
 

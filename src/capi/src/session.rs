@@ -209,7 +209,9 @@ pub unsafe extern "C" fn ams_session_set_mode(
                 AMS_MODE_DEFAULT => Mode::Default,
                 AMS_MODE_REFERENCE => Mode::Reference,
                 _ => {
-                    return Err(Failure::argument(format!("unknown mode {mode}")).with_hint("use an AMS_MODE_ constant"));
+                    return Err(
+                        Failure::argument(format!("unknown mode {mode}")).with_hint("use an AMS_MODE_ constant")
+                    );
                 }
             };
             ams_session::lock(session)?.set_mode(mode);

@@ -96,10 +96,11 @@ impl PatchEmbedding {
         let (pd, ph, pw) = (self.patch_depth, self.patch_height, self.patch_width);
         let (d, h, w) = (depth / pd, height / ph, width / pw);
         // Quirk 1: inside a patch the order is (p_d, p_h, p_w, channel), and there is one channel.
-        let patches = image
-            .reshape([batch, d, pd, h, ph, w, pw])
-            .permute([0, 1, 3, 5, 2, 4, 6])
-            .reshape([batch, d * h * w, pd * ph * pw]);
+        let patches = image.reshape([batch, d, pd, h, ph, w, pw]).permute([0, 1, 3, 5, 2, 4, 6]).reshape([
+            batch,
+            d * h * w,
+            pd * ph * pw,
+        ]);
         self.proj.forward(patches) + self.position_embeddings.val()
     }
 }
@@ -135,9 +136,9 @@ impl TransformerBlock {
     /// - output: same
     pub fn forward(&self, tokens: Tensor<3>, kernels: Kernels) -> Tensor<3> {
         let normed = nn::layer_norm(&self.norm1, tokens.clone(), kernels);
-        let tokens = self.attn.forward(normed, Epilogue::Add(tokens), kernels);
+        let tokens = self.attn.forward(normed, Epilogue::Add(&tokens), kernels);
         let normed = nn::layer_norm(&self.norm2, tokens.clone(), kernels);
-        self.mlp.forward(normed, Epilogue::Add(tokens), kernels)
+        self.mlp.forward(normed, Epilogue::Add(&tokens), kernels)
     }
 
     /// The first norm and the attention branch (before the residual), for comparison with the reference.

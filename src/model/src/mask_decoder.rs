@@ -64,13 +64,7 @@ impl MaskDecoder {
             mask_tokens: EmbeddingConfig::new(masks, width).init(device),
             output_upscaling: OutputUpscaling::new(config, device),
             output_hypernetworks_mlps: (0..masks).map(|_| Mlp::new(width, width, channels, 3, device)).collect(),
-            iou_prediction_head: Mlp::new(
-                width,
-                decoder.iou_head_hidden,
-                masks,
-                decoder.iou_head_depth,
-                device,
-            ),
+            iou_prediction_head: Mlp::new(width, decoder.iou_head_hidden, masks, decoder.iou_head_depth, device),
             txt_align_upscaled_embedding: LinearConfig::new(width, channels).init(device),
             num_mask_tokens: masks,
         }
@@ -135,10 +129,7 @@ impl MaskDecoder {
             trace.hyper = Some(hyper);
             trace.text = text;
         }
-        Masks {
-            low_res: self.output_upscaling.volume(masks),
-            iou: self.iou_prediction_head.forward(iou_token),
-        }
+        Masks { low_res: self.output_upscaling.volume(masks), iou: self.iou_prediction_head.forward(iou_token) }
     }
 
     fn hypernetworks(&self, hs: Tensor<3>) -> Tensor<3> {
@@ -184,10 +175,11 @@ impl OutputUpscaling {
         let (d, h, w) = (self.depth, self.height, self.width);
         let taps = self.conv1.forward(tokens);
         let channels = taps.dims()[3];
-        let voxels = taps
-            .reshape([batch, d, h, w, 2, 2, 2, channels])
-            .permute([0, 1, 4, 2, 5, 3, 6, 7])
-            .reshape([batch, 8 * d * h * w, channels]);
+        let voxels = taps.reshape([batch, d, h, w, 2, 2, 2, channels]).permute([0, 1, 4, 2, 5, 3, 6, 7]).reshape([
+            batch,
+            8 * d * h * w,
+            channels,
+        ]);
         self.norm.forward(voxels)
     }
 
@@ -342,12 +334,8 @@ mod tests {
         let conv = UpConv::new(5, 3, &device);
         let input = Tensor::<5>::random([2, 5, 2, 3, 4], burn::tensor::Distribution::Normal(0.0, 1.0), &device);
         let options = burn::tensor::ops::ConvTransposeOptions::new([2; 3], [0; 3], [0; 3], [1; 3], 1);
-        let expected = burn::tensor::module::conv_transpose3d(
-            input.clone(),
-            conv.weight.val(),
-            Some(conv.bias.val()),
-            options,
-        );
+        let expected =
+            burn::tensor::module::conv_transpose3d(input.clone(), conv.weight.val(), Some(conv.bias.val()), options);
         let voxels = input.reshape([2, 5, 24]).swap_dims(1, 2);
         let got = conv
             .forward(voxels)

@@ -68,14 +68,14 @@ pub fn gelu<const D: usize>(input: Tensor<D>, kernels: Kernels) -> Tensor<D> {
 }
 
 /// What is done to the result of a linear layer.
-#[derive(Clone, Debug)]
-pub enum Epilogue {
+#[derive(Clone, Copy, Debug)]
+pub enum Epilogue<'a> {
     /// Nothing.
     None,
     /// [`gelu`].
     Gelu,
     /// A residual of the result's shape is added.
-    Add(Tensor<3>),
+    Add(&'a Tensor<3>),
 }
 
 /// A linear layer and what follows it, in one pass over the result.
@@ -92,7 +92,7 @@ pub fn linear(layer: &Linear, input: Tensor<3>, epilogue: Epilogue, kernels: Ker
     match epilogue {
         Epilogue::None => output,
         Epilogue::Gelu => gelu(output, kernels),
-        Epilogue::Add(residual) => residual + output,
+        Epilogue::Add(residual) => residual.clone() + output,
     }
 }
 
@@ -211,11 +211,11 @@ mod flex {
         // Transposed back, a weight stored by rows is contiguous.
         let weight = primitive(weight.transpose()).to_contiguous();
         let bias = layer.bias.as_ref().map(|bias| primitive(bias.val()).to_contiguous());
-        let residual = match &epilogue {
+        let residual = match epilogue {
             Epilogue::Add(residual) => Some(primitive(residual.clone()).to_contiguous()),
             _ => None,
         };
-        let epilogue = match (&epilogue, &residual) {
+        let epilogue = match (epilogue, &residual) {
             (Epilogue::Gelu, _) => adaptmedseg_kernels::Epilogue::Gelu,
             (_, Some(residual)) => adaptmedseg_kernels::Epilogue::Add(slice(residual)),
             _ => adaptmedseg_kernels::Epilogue::None,
@@ -223,7 +223,14 @@ mod flex {
         let input = primitive(input).to_contiguous();
         let shape = LinearShape { rows: batch * tokens, inputs, outputs };
         let mut out = vec![0.0; shape.rows * outputs];
-        adaptmedseg_kernels::linear(&shape, slice(&input), slice(&weight), bias.as_ref().map(slice), epilogue, &mut out);
+        adaptmedseg_kernels::linear(
+            &shape,
+            slice(&input),
+            slice(&weight),
+            bias.as_ref().map(slice),
+            epilogue,
+            &mut out,
+        );
         Tensor::from_data(TensorData::new(out, [batch, tokens, outputs]), &device)
     }
 

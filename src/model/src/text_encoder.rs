@@ -166,9 +166,8 @@ fn hidden_keys(texts: &Tokens, heads: usize, device: &Device) -> Tensor<4, Bool>
     for &end in &texts.ends {
         mask.extend((0..length).flat_map(|query| (0..length).map(move |key| key > query || key > end)));
     }
-    Tensor::<4, Bool>::from_data(TensorData::new(mask, [batch, 1, length, length]), device).expand([
-        batch, heads, length, length,
-    ])
+    Tensor::<4, Bool>::from_data(TensorData::new(mask, [batch, 1, length, length]), device)
+        .expand([batch, heads, length, length])
 }
 
 /// Reference: transformers' `CLIPMLP`.

@@ -119,8 +119,7 @@ impl TwoWayAttentionBlock {
         let queries = self.norm2.forward(queries + attended);
         let queries = self.norm3.forward(queries.clone() + self.mlp.forward(queries));
 
-        let attended =
-            self.cross_attn_image_to_token.forward(placed_keys, queries.clone() + query_pe, queries.clone());
+        let attended = self.cross_attn_image_to_token.forward(placed_keys, queries.clone() + query_pe, queries.clone());
         let keys = nn::layer_norm(&self.norm4, keys + attended, Kernels::default());
         Streams { queries, keys }
     }

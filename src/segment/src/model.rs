@@ -63,7 +63,10 @@ impl Model {
             });
         }
         if options.threads == Some(0) {
-            return Err(Error::argument("0 threads cannot compute", "leave the number of threads out to use all cores"));
+            return Err(Error::argument(
+                "0 threads cannot compute",
+                "leave the number of threads out to use all cores",
+            ));
         }
         let folder = ModelFolder::open(name_or_path)?;
         let device = options.device.as_deref().unwrap_or("auto");

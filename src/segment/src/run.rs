@@ -11,8 +11,8 @@ use crate::reference::{self, PromptMap, SeededDraw, Zoom};
 use crate::session::Session;
 use crate::windows::{Array, Stitch};
 use adaptmedseg_engine::{Decoded, ImageEmbedding, TextEmbedding, WindowPrompts};
-use adaptmedseg_volume::preprocess::{crop_slice, paste_slice, resize_nearest};
 use adaptmedseg_volume::Region;
+use adaptmedseg_volume::preprocess::{crop_slice, paste_slice, resize_nearest};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,12 +50,8 @@ impl Session {
     /// Segments; returns the outcome and the logits on the crop.
     pub(crate) fn run(&mut self, hooks: &Hooks) -> Result<(Outcome, Vec<f32>)> {
         let start = Instant::now();
-        let mut report = Report {
-            mode: self.mode,
-            modality: self.modality,
-            prompts: self.prompts.clone(),
-            ..Default::default()
-        };
+        let mut report =
+            Report { mode: self.mode, modality: self.modality, prompts: self.prompts.clone(), ..Default::default() };
         if self.non_finite().total() > 0 {
             report.notes.push(format!("{} voxels that were not finite were replaced", self.non_finite().total()));
         }
@@ -187,10 +183,7 @@ impl Session {
         };
         // Quirk 40: the upper bound may be the size itself; the slice ends there.
         let last: [usize; 3] = std::array::from_fn(|axis| high[axis].min(size[axis] - 1));
-        let region = Region {
-            start: reversed(low),
-            end: reversed(last).map(|index| index + 1),
-        };
+        let region = Region { start: reversed(low), end: reversed(last).map(|index| index + 1) };
         report.region = Some(prepared.stored_region([low, last]));
         let whole = reversed(size);
         let cut = |map: &[bool]| crop_slice(map, whole, &region);

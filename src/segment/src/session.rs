@@ -7,8 +7,8 @@ use crate::memory::{MemoryEstimate, available_bytes};
 use crate::model::Model;
 use crate::outcome::Outcome;
 use crate::prepare::{BACKGROUND_LOGIT, Prepared};
-use crate::reference::LabelledPoints;
 use crate::prompt::{BoxPrompt, Modality, Mode, Point, PromptSet, Space};
+use crate::reference::LabelledPoints;
 use adaptmedseg_engine::TextEmbedding;
 use adaptmedseg_volume::preprocess::bounding_region;
 use adaptmedseg_volume::{Geometry, NonFinite, Volume, sanitise};
@@ -178,10 +178,7 @@ impl Session {
         }
         let region = bounding_region(mask, size, |&value| value != 0)
             .ok_or_else(|| Error::argument("the mask is empty: it has no box", "give another mask, or a box"))?;
-        let corners = [
-            region.start.map(|index| index as f64 - 0.5),
-            region.end.map(|index| index as f64 - 0.5),
-        ];
+        let corners = [region.start.map(|index| index as f64 - 0.5), region.end.map(|index| index as f64 - 0.5)];
         self.set_box(Some(BoxPrompt { corners, space: Space::Ijk }))
     }
 

@@ -32,7 +32,10 @@ impl Geometry {
             return Err(Error::geometry(format!("image of {} voxels: too large to address", text(&size, " x "))));
         }
         if !spacing.iter().all(|&step| step.is_finite() && step > 0.0) {
-            return Err(Error::geometry(format!("voxel spacing ({}) mm: each must be above zero", text(&spacing, ", "))));
+            return Err(Error::geometry(format!(
+                "voxel spacing ({}) mm: each must be above zero",
+                text(&spacing, ", ")
+            )));
         }
         if !origin.iter().all(|place| place.is_finite()) {
             return Err(Error::geometry(format!("origin ({}) is not finite", text(&origin, ", "))));
@@ -215,7 +218,10 @@ impl Reorientation {
 
     /// The volume in its new order, every voxel at its old place in the world.
     pub fn apply<T: Copy>(&self, volume: &Volume<T>) -> Volume<T> {
-        Volume { data: self.apply_to_slice(&volume.data, volume.geometry.size), geometry: self.geometry(&volume.geometry) }
+        Volume {
+            data: self.apply_to_slice(&volume.data, volume.geometry.size),
+            geometry: self.geometry(&volume.geometry),
+        }
     }
 
     /// The grid in its new order.

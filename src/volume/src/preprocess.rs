@@ -37,10 +37,13 @@ pub fn foreground_normalise(data: &mut [f32], percentiles: [f64; 2]) -> Result<F
         });
     }
     let mean_value = mean(foreground.iter().copied(), foreground.len());
-    let variance = mean(foreground.iter().map(|&value| {
-        let centred = f64::from(value) - mean_value;
-        centred * centred
-    }), foreground.len());
+    let variance = mean(
+        foreground.iter().map(|&value| {
+            let centred = f64::from(value) - mean_value;
+            centred * centred
+        }),
+        foreground.len(),
+    );
     let lower = percentile(&mut foreground, percentiles[0]);
     let upper = percentile(&mut foreground, percentiles[1]);
     let stats = ForegroundStats { threshold, lower, upper, mean: mean_value as f32, std: variance.sqrt() as f32 };
@@ -75,9 +78,8 @@ fn percentile(values: &mut [f32], percent: f64) -> f32 {
 /// # Errors
 /// A constant image.
 pub fn min_max_normalise(data: &mut [f32]) -> Result<(f32, f32)> {
-    let (low, high) =
-        data.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)));
-    if !(high > low) {
+    let (low, high) = data.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)));
+    if low >= high {
         return Err(Error::InvalidVoxels { message: format!("constant image: every voxel is {low}") });
     }
     let range = high - low;

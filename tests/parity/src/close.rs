@@ -48,8 +48,8 @@ pub fn assert_close_slices(bundle: &Bundle, name: &str, got: &[f32], limit: (f32
     for (position, &wanted) in wanted.iter().enumerate() {
         let index = indices.as_ref().map_or(position, |indices| indices[position]);
         let difference = (got[index] - wanted).abs();
-        // `not <=` rather than `>`: a NaN must lose.
-        if !(difference <= worst.0) {
+        // Once NaN, the worst stays NaN, and fails below.
+        if difference > worst.0 || difference.is_nan() {
             worst = (difference, index, got[index], wanted);
         }
         largest = largest.max(wanted.abs());

@@ -4,9 +4,9 @@
 //! recipe is the reference data's own; the numbers here are its constants.
 
 use crate::Bundle;
+use adaptmedseg_engine::BurnEngine;
 use adaptmedseg_model::checkpoint;
 use adaptmedseg_model::config::ModelConfig;
-use adaptmedseg_engine::BurnEngine;
 use adaptmedseg_model::{Device, RawTensor, SegVol, Tokenizer};
 use adaptmedseg_segment::{Description, Model};
 use burn::tensor::DType;

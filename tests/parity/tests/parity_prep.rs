@@ -40,7 +40,8 @@ fn parity_preprocessing() {
         let mut image = raw.clone();
         let stats = foreground_normalise(&mut image.data, CLIP_PERCENTILES).expect("not constant");
         let facts = &bundle.json["foreground_norm"];
-        for (got, name) in [(stats.threshold, "threshold"), (stats.mean, "mean"), (stats.lower, "lower"), (stats.upper, "upper")]
+        for (got, name) in
+            [(stats.threshold, "threshold"), (stats.mean, "mean"), (stats.lower, "lower"), (stats.upper, "upper")]
         {
             let wanted = facts[&format!("{name}_f64")].as_f64().expect("a number");
             let error = (f64::from(got) - wanted).abs() / wanted.abs().max(1.0);

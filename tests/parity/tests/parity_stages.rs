@@ -1,7 +1,7 @@
 //! The network, stage by stage, against the reference implementation.
 
-use adaptmedseg_model::{Device, Prompts, SegVol, Tokenizer};
 use adaptmedseg_model::mask_decoder::Trace;
+use adaptmedseg_model::{Device, Prompts, SegVol, Tokenizer};
 use adaptmedseg_parity::{Bundle, assert_close, bundles, golden_network, skipped, tolerance};
 use burn::tensor::{Tensor, TensorData};
 use std::path::PathBuf;
@@ -159,7 +159,8 @@ fn parity_mask_decoder() {
                 combination.text(&bundle),
                 Some(&mut trace),
             );
-            for (key, low_res) in [("masks", masks.low_res.clone()), ("low_res", masks.low_res.clone().narrow(1, 0, 1))] {
+            for (key, low_res) in [("masks", masks.low_res.clone()), ("low_res", masks.low_res.clone().narrow(1, 0, 1))]
+            {
                 if bundle.has(&format!("combo.{name}.{key}")) {
                     assert_close(&bundle, &format!("combo.{name}.{key}"), low_res, tolerance::LOGITS);
                 }
@@ -199,7 +200,8 @@ fn parity_one_call_decodes_like_the_stages() {
         let corners = bundle.floats("prompt.box");
         let places = bundle.floats("prompt.points");
         let labels = bundle.floats("prompt.point_labels");
-        let points = places.chunks_exact(3).zip(labels).map(|(place, label)| ([place[0], place[1], place[2]], label as i8));
+        let points =
+            places.chunks_exact(3).zip(labels).map(|(place, label)| ([place[0], place[1], place[2]], label as i8));
         let prompts = Prompts {
             points: points.collect(),
             bounding_box: Some(corners.try_into().expect("six numbers")),

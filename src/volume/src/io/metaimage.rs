@@ -210,7 +210,8 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Volume<f32>> {
     let file = BufReader::new(file);
     let source: Box<dyn Read> = if header.compressed { Box::new(ZlibDecoder::new(file)) } else { Box::new(file) };
     // Past the last wanted channel nothing more may follow: pad the tail of the last voxel.
-    let source = source.chain(std::io::repeat(0).take(if interleaved { (channel * header.scalar.bytes()) as u64 } else { 0 }));
+    let source =
+        source.chain(std::io::repeat(0).take(if interleaved { (channel * header.scalar.bytes()) as u64 } else { 0 }));
     Volume::new(geometry, stored.read(&header.data, source)?)
 }
 
@@ -245,8 +246,7 @@ pub(super) fn write<T: Scalar>(path: &Path, volume: &Volume<T>, options: &WriteO
 
 fn header_text<T: Scalar>(geometry: &Geometry, bytes: usize, data: &str) -> String {
     let join = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");
-    let directions: Vec<f64> =
-        (0..3).flat_map(|axis| (0..3).map(move |row| geometry.direction[row][axis])).collect();
+    let directions: Vec<f64> = (0..3).flat_map(|axis| (0..3).map(move |row| geometry.direction[row][axis])).collect();
     let element = match T::TYPE {
         ScalarType::U8 => "MET_UCHAR",
         ScalarType::I8 => "MET_CHAR",

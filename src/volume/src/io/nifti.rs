@@ -299,7 +299,9 @@ fn to_lps(size: [usize; 3], spacing: [f64; 3], origin: [f64; 3], direction: [[f6
 
 fn named(path: &Path, error: Error) -> Error {
     match error {
-        Error::InvalidGeometry { message } => Error::InvalidGeometry { message: format!("{}: {message}", path.display()) },
+        Error::InvalidGeometry { message } => {
+            Error::InvalidGeometry { message: format!("{}: {message}", path.display()) }
+        }
         other => other,
     }
 }
@@ -422,7 +424,10 @@ fn new_header(geometry: &Geometry) -> Vec<u8> {
     put(&mut header, 0, &(NIFTI1_BYTES as i32).to_le_bytes());
     put(&mut header, 344, b"n+1\0");
     let floats = |header: &mut [u8], at: usize, values: &[f64]| {
-        values.iter().enumerate().for_each(|(index, &value)| put(header, at + 4 * index, &(value as f32).to_le_bytes()));
+        values
+            .iter()
+            .enumerate()
+            .for_each(|(index, &value)| put(header, at + 4 * index, &(value as f32).to_le_bytes()));
     };
     floats(&mut header, 76, &pixdim);
     put(&mut header, 123, &[2]);

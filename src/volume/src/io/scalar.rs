@@ -21,16 +21,46 @@ pub enum ScalarType {
 macro_rules! for_each_scalar {
     ($self:expr, $type:ident => $body:expr) => {
         match $self {
-            ScalarType::U8 => { type $type = u8; $body }
-            ScalarType::I8 => { type $type = i8; $body }
-            ScalarType::U16 => { type $type = u16; $body }
-            ScalarType::I16 => { type $type = i16; $body }
-            ScalarType::U32 => { type $type = u32; $body }
-            ScalarType::I32 => { type $type = i32; $body }
-            ScalarType::U64 => { type $type = u64; $body }
-            ScalarType::I64 => { type $type = i64; $body }
-            ScalarType::F32 => { type $type = f32; $body }
-            ScalarType::F64 => { type $type = f64; $body }
+            ScalarType::U8 => {
+                type $type = u8;
+                $body
+            }
+            ScalarType::I8 => {
+                type $type = i8;
+                $body
+            }
+            ScalarType::U16 => {
+                type $type = u16;
+                $body
+            }
+            ScalarType::I16 => {
+                type $type = i16;
+                $body
+            }
+            ScalarType::U32 => {
+                type $type = u32;
+                $body
+            }
+            ScalarType::I32 => {
+                type $type = i32;
+                $body
+            }
+            ScalarType::U64 => {
+                type $type = u64;
+                $body
+            }
+            ScalarType::I64 => {
+                type $type = i64;
+                $body
+            }
+            ScalarType::F32 => {
+                type $type = f32;
+                $body
+            }
+            ScalarType::F64 => {
+                type $type = f64;
+                $body
+            }
         }
     };
 }
@@ -47,6 +77,7 @@ impl ScalarType {
     }
 
     /// Appends every `step`-th scalar of `bytes` to `out`, scaled.
+    #[expect(clippy::unnecessary_cast, reason = "the macro casts from every type, float32 and float64 among them")]
     pub(crate) fn decode(
         self,
         bytes: &[u8],
