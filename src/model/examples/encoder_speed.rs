@@ -6,10 +6,12 @@
 //! ```
 //! Weights are random: the time does not depend on them.
 
-use adaptmedseg_model::Device;
-use adaptmedseg_model::config::ImageEncoderConfig;
+use adaptmedseg_model::checkpoint::expected_tensors;
+use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::nn::Kernels;
-use burn::tensor::{Distribution, Tensor};
+use adaptmedseg_model::{Device, RawTensor, SegVol};
+use burn::tensor::{DType, Distribution, Tensor};
+use std::collections::HashMap;
 use std::time::Instant;
 
 fn main() {
@@ -20,10 +22,33 @@ fn main() {
     pool.install(|| compare(threads, rounds));
 }
 
+/// The full-size network with random weights, laid out in memory as those of a model folder.
+fn random_model(device: &Device) -> SegVol {
+    let config = ModelConfig::default();
+    let shapes: HashMap<String, Vec<usize>> =
+        expected_tensors(&config).into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
+    let mut state = 1u32;
+    let mut random = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let random = std::cell::RefCell::new(&mut random);
+    let source = |name: &str| {
+        let shape = shapes.get(name)?.clone();
+        let scale = if shape.len() > 1 { (12.0 / shape[shape.len() - 1] as f32).sqrt() } else { 1.0 };
+        let mut random = random.borrow_mut();
+        let bytes: Vec<u8> =
+            (0..shape.iter().product::<usize>()).flat_map(|_| (random() * scale).to_le_bytes()).collect();
+        Some(RawTensor { dtype: DType::F32, shape, bytes: bytes.into() })
+    };
+    config.init(device).load(device, source).expect("every tensor the network expects")
+}
+
 fn compare(threads: usize, rounds: usize) {
-    let config = ImageEncoderConfig::default();
+    let config = ModelConfig::default().image_encoder;
     let device = Device::flex();
-    let encoder = config.init(&device);
+    let model = random_model(&device);
+    let encoder = model.image_encoder();
     let [depth, height, width] = config.image_size;
     let image = Tensor::<5>::random([1, 1, depth, height, width], Distribution::Uniform(0.0, 1.0), &device);
     let run = |kernels: Kernels| {
@@ -32,7 +57,7 @@ fn compare(threads: usize, rounds: usize) {
         (start.elapsed().as_secs_f64(), out)
     };
     let kinds = [Kernels::Fused, Kernels::Burn];
-    // The first pass of each draws the weights and warms the caches.
+    // The first pass of each warms the caches.
     let [fused, burn] = kinds.map(|kernels| run(kernels).1);
     let difference = fused.iter().zip(&burn).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
     let mut times = [Vec::new(), Vec::new()];
