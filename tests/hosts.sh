@@ -151,7 +151,9 @@ if [[ -x $work/asan/cpp_itk ]]; then
     check "AddressSanitizer: C++: ITK" "$work/asan/cpp_itk" "$model" "$scratch" "${object[@]}"
 fi
 if command -v valgrind >/dev/null; then
-    memcheck=(valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --fair-sched=yes)
+    # The whole network runs: its kernels choose their instructions at run time, and take what valgrind can follow.
+    memcheck=(valgrind --quiet --error-exitcode=9 --fair-sched=yes --suppressions="$root/tests/c/valgrind.supp"
+        --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite)
     check "valgrind: C: segment" timeout 900 "${memcheck[@]}" "$hosts/c_segment" "$model" "$scratch" "${object[@]}"
     check "valgrind: C: every error" timeout 900 "${memcheck[@]}" "$hosts/c_errors" "$model" "$scratch"
     check "valgrind: C++: the wrapper" timeout 900 "${memcheck[@]}" "$hosts/cpp_wrapper" "$model" "$scratch"

@@ -15,5 +15,6 @@ nm -D --defined-only "$1" | awk '{ print $3 }' | sort | same "the exports of $1"
 "${CC:-cc}" -E -P -x c "$root/include/adaptmedseg.h" | tr '\n' ' ' | tr ';' '\n' | grep -v typedef |
     grep -oE '\bams_[a-z0-9_]+ *\(' | tr -d ' (' | sort | same "include/adaptmedseg.h"
 grep -hA1 'no_mangle' "$root"/src/capi/src/*.rs | grep -oE 'fn ams_[a-z0-9_]+' | cut -d' ' -f2 | sort | same "src/capi"
-[[ "$(objdump -p "$1" | awk '$1 == "SONAME" { print $2 }')" == libadaptmedseg.so.0 ]] ||
-    { echo "$1 has not the SONAME libadaptmedseg.so.0" >&2; exit 1; }
+soname=libadaptmedseg.so.$(sed -n 's/^#define AMS_ABI_VERSION //p' "$root/include/adaptmedseg.h")
+[[ "$(objdump -p "$1" | awk '$1 == "SONAME" { print $2 }')" == "$soname" ]] ||
+    { echo "$1 has not the SONAME $soname" >&2; exit 1; }

@@ -147,8 +147,8 @@ unsafe impl Growing for Grown {
 #[test]
 fn structures_of_older_and_newer_callers_are_understood_or_refused() {
     let read = |bytes: &[u64]| {
-        // SAFETY: the first word says how many bytes there are, at most; checked by hand below.
         run(|| {
+            // SAFETY: the first word says how many bytes there are, at most; checked by hand below.
             unsafe { arg::options(bytes.as_ptr().cast::<Grown>(), "options") }.map(|grown| {
                 assert_eq!((grown.old, grown.new), (5, bytes.get(2).copied().filter(|_| bytes[0] >= 24).unwrap_or(0)));
             })

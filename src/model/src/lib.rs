@@ -20,7 +20,7 @@ mod tokenizer;
 pub mod transformer;
 
 pub use burn::tensor::Device;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Misshaped, Result, TensorMismatch};
 pub use load::RawTensor;
 pub use segvol::{Prompts, SegVol};
 pub use tokenizer::Tokenizer;

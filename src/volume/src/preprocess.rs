@@ -26,7 +26,7 @@ pub struct ForegroundStats {
 /// Clips to percentiles of the foreground and standardises by its mean and deviation (reference: `ForegroundNorm`).
 ///
 /// # Errors
-/// A constant image.
+/// A constant image; one of two values, such as a mask.
 pub fn foreground_normalise(data: &mut [f32], percentiles: [f64; 2]) -> Result<ForegroundStats> {
     let threshold = mean(data.iter().copied(), data.len()) as f32;
     let mut foreground: Vec<f32> = data.iter().copied().filter(|&value| value > threshold).collect();
@@ -46,6 +46,13 @@ pub fn foreground_normalise(data: &mut [f32], percentiles: [f64; 2]) -> Result<F
     );
     let lower = percentile(&mut foreground, percentiles[0]);
     let upper = percentile(&mut foreground, percentiles[1]);
+    if lower >= upper {
+        return Err(Error::InvalidVoxels {
+            message: format!(
+                "the image has no contrast: all that is brighter than its mean ({threshold}) has the value {lower}"
+            ),
+        });
+    }
     let stats = ForegroundStats { threshold, lower, upper, mean: mean_value as f32, std: variance.sqrt() as f32 };
     let divisor = stats.std.max(1e-8);
     for value in data {
@@ -218,6 +225,9 @@ mod tests {
     fn a_constant_image_is_refused_by_name() {
         assert!(foreground_normalise(&mut [3.0; 8], CLIP_PERCENTILES).unwrap_err().to_string().contains("constant"));
         assert!(min_max_normalise(&mut [3.0; 8]).is_err());
+        // A mask given in place of an image.
+        let mut mask = [0.0, 1.0, 1.0, 0.0];
+        assert!(foreground_normalise(&mut mask, CLIP_PERCENTILES).unwrap_err().to_string().contains("no contrast"));
     }
 
     #[test]
