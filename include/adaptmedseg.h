@@ -626,8 +626,8 @@ ams_status ams_image_direction(const ams_image *image, double out[9], ams_error 
  *
  * `buffer` receives one byte per voxel, i fastest; `count` is their number, that of the image's voxels.
  *
- * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, a wrong `count` or the label 0; `AMS_STATUS_NO_MASK` before
- * the first run, and after an undo of it; `AMS_STATUS_BUSY`.
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, a wrong `count` or the label 0; `AMS_STATUS_NO_MASK`
+ * before the first run, and after an undo of it; `AMS_STATUS_BUSY`.
  *
  * Thread: the session's. Since 0.1.
  */
@@ -642,8 +642,8 @@ ams_status ams_session_mask_read(const ams_session *session,
  *
  * `buffer` receives one number per voxel, i fastest; `count` is their number, that of the image's voxels.
  *
- * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument or a wrong `count`, and for a mask that came back by undo or
- * redo, whose probabilities are gone; `AMS_STATUS_NO_MASK`; `AMS_STATUS_BUSY`.
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument or a wrong `count`, and for a mask that came back by undo
+ * or redo, whose probabilities are gone; `AMS_STATUS_NO_MASK`; `AMS_STATUS_BUSY`.
  *
  * Thread: the session's. Since 0.1.
  */
@@ -655,8 +655,8 @@ ams_status ams_session_probabilities(const ams_session *session,
 /**
  * Writes the current mask to a file, 1 in the structure and 0 elsewhere, on exactly the image's grid.
  *
- * `path` is UTF-8; its end chooses the format, as for `ams_image_read`. Unless `overwrite` is other than 0, a file that
- * is there is left alone.
+ * `path` is UTF-8; its end chooses the format, as for `ams_image_read`. Unless `overwrite` is other than 0, a file
+ * that is there is left alone.
  *
  * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument or an empty path; `AMS_STATUS_EXISTS`; `AMS_STATUS_IO`;
  * `AMS_STATUS_UNSUPPORTED` for another format; `AMS_STATUS_NO_MASK`; `AMS_STATUS_BUSY`.
@@ -711,8 +711,8 @@ ams_status ams_session_report(const ams_session *session,
  * `out` receives the model; free it with `ams_model_free`. The weights are mapped, not read at once.
  *
  * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL or empty path, a wrong `struct_size` or an unknown device;
- * `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED` for one this
- * version cannot use.
+ * `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED` for one
+ * this version cannot use.
  *
  * Thread: any. Since 0.1.
  */
@@ -832,8 +832,8 @@ ams_status ams_session_clear_points(ams_session *session, ams_error **error);
  * `first` and `second` have three numbers each in `space`, an `AMS_SPACE_` constant. In `AMS_SPACE_IJK` they are the
  * lower and the upper corner; in millimetres any two opposite ones. They are copied.
  *
- * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, an unknown space, a box that is empty, inverted or outside
- * the image, a corner that is not finite; `AMS_STATUS_BUSY`.
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, an unknown space, a box that is empty, inverted or
+ * outside the image, a corner that is not finite; `AMS_STATUS_BUSY`.
  *
  * Thread: the session's. Since 0.1.
  */
@@ -883,7 +883,7 @@ ams_status ams_session_clear_prompts(ams_session *session, ams_error **error);
  * image. Voxels that are not finite are replaced in the session's copy: NaN and minus infinity by the smallest finite
  * voxel, infinity by the largest.
  *
- * Errors: `AMS_STATUS_INVALID_ARGUMENT` if an argument is NULL, if every voxel has the same value, or if none is finite.
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` if an argument is NULL, every voxel has the same value, or none is finite.
  *
  * Thread: any. Since 0.1.
  */

@@ -289,7 +289,8 @@ public:
 
     /// Reads a file. `channel` is for files with several values per voxel, or several volumes.
     [[nodiscard]] static Result<Image> read(const std::string &path, std::optional<std::int32_t> channel = {}) {
-        return adopt([&](auto out, auto error) { return ams_image_read(path.c_str(), channel.value_or(-1), out, error); });
+        return adopt(
+            [&](auto out, auto error) { return ams_image_read(path.c_str(), channel.value_or(-1), out, error); });
     }
 
     [[nodiscard]] Result<Geometry> geometry() const {

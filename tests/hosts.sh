@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and installs the library, then runs everything that uses it from outside Rust: the header, the exported symbols,
-# the CMake and pkg-config packages, the C and C++ hosts, these again under AddressSanitizer and under valgrind.
+# Builds and installs the library, then runs everything that uses it from outside Rust: the header, the exported
+# symbols, the CMake and pkg-config packages, the C and C++ hosts, these again under AddressSanitizer and under valgrind.
 #
 #   ADAPTMEDSEG_LIBRARY_DIR=DIR  use the libadaptmedseg already in DIR instead of building it
 #   ADAPTMEDSEG_DEMO_DIR=DIR     use DIR/model instead of making one with `adaptmedseg demo`
@@ -72,11 +72,13 @@ check "include/adaptmedseg.h is what cbindgen makes" "$root/tests/abi/header.sh"
 check "exports, header and sources agree with tests/abi/symbols.txt" "$root/tests/abi/symbols.sh" "$library"
 links() {
     [[ $(readlink "$prefix/lib/libadaptmedseg.so") == libadaptmedseg.so.0 ]] &&
-        [[ $(readlink "$prefix/lib/libadaptmedseg.so.0") == libadaptmedseg.so.0.* ]] && [[ -f $prefix/lib/libadaptmedseg.a ]]
+        [[ $(readlink "$prefix/lib/libadaptmedseg.so.0") == libadaptmedseg.so.0.* ]] &&
+        [[ -f $prefix/lib/libadaptmedseg.a ]]
 }
 check "libadaptmedseg.so -> .so.0 -> .so.0.x.y" links
 alone() { # LANGUAGE STANDARD HEADER
-    echo "#include <$3>" | "${CXX:-g++}" -x "$1" "-std=$2" -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I"$prefix/include" -
+    echo "#include <$3>" |
+        "${CXX:-g++}" -x "$1" "-std=$2" -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I"$prefix/include" -
 }
 check "adaptmedseg.h compiles alone as C11" alone c c11 adaptmedseg.h
 check "adaptmedseg.h compiles alone as C++17" alone c++ c++17 adaptmedseg.h
@@ -152,7 +154,7 @@ if [[ -x $work/asan/cpp_itk ]]; then
 fi
 if command -v valgrind >/dev/null; then
     # The whole network runs: its kernels choose their instructions at run time, and take what valgrind can follow.
-    memcheck=(valgrind --quiet --error-exitcode=9 --fair-sched=yes --suppressions="$root/tests/c/valgrind.supp"
+    memcheck=(valgrind --quiet --error-exitcode=9 --fair-sched=yes
         --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite)
     check "valgrind: C: segment" timeout 900 "${memcheck[@]}" "$hosts/c_segment" "$model" "$scratch" "${object[@]}"
     check "valgrind: C: every error" timeout 900 "${memcheck[@]}" "$hosts/c_errors" "$model" "$scratch"

@@ -96,7 +96,7 @@ done
 venv=$tools/venv
 if [ -x "$venv/bin/python" ] || python3 -m venv "$venv" > "$logs/venv.log" 2>&1; then
     if "$venv/bin/python" -m pip install --quiet --disable-pip-version-check numpy nibabel SimpleITK >> "$logs/venv.log" 2>&1; then
-        step "images of other programs" "$venv/bin/python" tests/volume/interop.py "$CARGO_TARGET_DIR/release/examples/volume_copy"
+        step "images of other programs" "$venv/bin/python" tests/volume/interop.py "$CARGO_TARGET_DIR/release/examples/volume_dump"
     else
         skip "nibabel and SimpleITK cannot be installed: no exchange of images with other programs"
     fi

@@ -8,7 +8,8 @@ if [[ "$(cbindgen --version 2>/dev/null || true)" != "cbindgen $wanted" ]]; then
     cargo install cbindgen --version "$wanted" --locked
 fi
 generate() {
-    cbindgen --quiet --config "$root/src/capi/cbindgen.toml" --lockfile "$root/Cargo.lock" --output "$1" "$root/src/capi"
+    cbindgen --quiet --config "$root/src/capi/cbindgen.toml" --lockfile "$root/Cargo.lock" --output "$1" \
+        "$root/src/capi"
 }
 if [[ ${1:-} == --write ]]; then
     generate "$root/include/adaptmedseg.h"

@@ -47,12 +47,13 @@ static size_t nifti(unsigned char *bytes, const int16_t dim[8], size_t voxels) {
 
 static void files(void) {
     static unsigned char bytes[352 + 8 * 8 * 8 * 2];
-    const int16_t flat[8] = {2, 8, 8, 1, 1, 1, 1, 1}, solid[8] = {3, 8, 8, 8, 1, 1, 1, 1}, twice[8] = {4, 8, 8, 8, 2, 1, 1, 1};
+    const int16_t flat[8] = {2, 8, 8, 1, 1, 1, 1, 1}, solid[8] = {3, 8, 8, 8, 1, 1, 1, 1};
+    const int16_t twice[8] = {4, 8, 8, 8, 2, 1, 1, 1};
     ams_image *image = NULL;
 
     FAILS(AMS_STATUS_IO, "absent.nii", ams_image_read(file("absent.nii"), -1, &image, &error));
     FAILS(AMS_STATUS_FORMAT, "empty", ams_image_read(write_file("empty.nii", bytes, 0), -1, &image, &error));
-    FAILS(AMS_STATUS_FORMAT, NULL, ams_image_read(write_file("noise.nii.gz", "not a gzip file", 15), -1, &image, &error));
+    FAILS(AMS_STATUS_FORMAT, NULL, ams_image_read(write_file("no.nii.gz", "no gzip file", 12), -1, &image, &error));
     size_t count = nifti(bytes, solid, 512);
     FAILS(AMS_STATUS_FORMAT, NULL, ams_image_read(write_file("header.nii", bytes, 100), -1, &image, &error));
     FAILS(AMS_STATUS_FORMAT, NULL, ams_image_read(write_file("short.nii", bytes, count - 1), -1, &image, &error));

@@ -1,5 +1,5 @@
-// The mask lands where ITK says: ITK reads the file, gives the voxels and their geometry to the library, and judges what
-// comes back by the physical points of its own voxels.
+// The mask lands where ITK says: ITK reads the file, gives the voxels and their geometry to the library, and judges
+// what comes back by the physical points of its own voxels.
 //
 // itk MODEL SCRATCH [--object]
 //   --object  the model is one that finds the bright ball: check that the mask is it
@@ -48,7 +48,7 @@ static Scan::Pointer make_scan() {
         Scan::PointType point;
         scan->TransformIndexToPhysicalPoint(it.GetIndex(), point);
         mixed = mixed * 1664525u + 1013904223u;
-        it.Set(static_cast<short>((point.EuclideanDistanceTo(centre) <= radius ? 900 : 100) + int(mixed >> 26)));
+        it.Set(static_cast<short>((point.EuclideanDistanceTo(centre) <= radius ? 900 : 100) + int(mixed >> 25)));
     }
     return scan;
 }
@@ -79,7 +79,7 @@ static Labels::Pointer labels_of(const Scan &scan, const Mask &mask) {
     return labels;
 }
 
-/// The mask for a box around the ball, its corners found by ITK. The corners of the box are voxels of `reference`.
+/// The mask for a point at the middle of the ball, which ITK places in `space`.
 static Labels::Pointer segment(const Model &model, const Scan &scan, Space space) {
     auto image = must(Image::from_buffer(scan.GetBufferPointer(), geometry_of(scan)));
     auto session = must(model.session(image));
@@ -149,7 +149,7 @@ static Scan::Pointer read_with_itk(const std::string &path) {
     return reader->GetOutput();
 }
 
-/// A box given in millimetres, its eight corners' extent inside which the mask must stay for a model that obeys.
+/// Boxes in every space, and the mask as a file that ITK reads.
 static void boxes(const Model &model, const Scan &scan, const std::string &scratch, bool object) {
     itk::ContinuousIndex<double, 3> low, high;
     low[0] = 5, low[1] = 16, low[2] = 5, high[0] = 29, high[1] = 44, high[2] = 21;
@@ -185,7 +185,8 @@ static void boxes(const Model &model, const Scan &scan, const std::string &scrat
     reader->Update();
     const auto read = reader->GetOutput();
     CHECK(read->GetLargestPossibleRegion().GetSize() == scan.GetLargestPossibleRegion().GetSize());
-    for (const auto &corner : {Scan::IndexType{{0, 0, 0}}, Scan::IndexType{{43, 51, 29}}, Scan::IndexType{{43, 0, 10}}}) {
+    const Scan::IndexType corners[] = {{{0, 0, 0}}, {{43, 51, 29}}, {{43, 0, 10}}};
+    for (const auto &corner : corners) {
         Scan::PointType ours, theirs;
         scan.TransformIndexToPhysicalPoint(corner, ours);
         read->TransformIndexToPhysicalPoint(corner, theirs);

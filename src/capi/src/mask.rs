@@ -26,8 +26,8 @@ fn check_count(session: &Session, count: usize) -> Result<()> {
 ///
 /// `buffer` receives one byte per voxel, i fastest; `count` is their number, that of the image's voxels.
 ///
-/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, a wrong `count` or the label 0; `AMS_STATUS_NO_MASK` before
-/// the first run, and after an undo of it; `AMS_STATUS_BUSY`.
+/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, a wrong `count` or the label 0; `AMS_STATUS_NO_MASK`
+/// before the first run, and after an undo of it; `AMS_STATUS_BUSY`.
 ///
 /// Thread: the session's. Since 0.1.
 #[unsafe(no_mangle)]
@@ -60,8 +60,8 @@ pub unsafe extern "C" fn ams_session_mask_read(
 ///
 /// `buffer` receives one number per voxel, i fastest; `count` is their number, that of the image's voxels.
 ///
-/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument or a wrong `count`, and for a mask that came back by undo or
-/// redo, whose probabilities are gone; `AMS_STATUS_NO_MASK`; `AMS_STATUS_BUSY`.
+/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument or a wrong `count`, and for a mask that came back by undo
+/// or redo, whose probabilities are gone; `AMS_STATUS_NO_MASK`; `AMS_STATUS_BUSY`.
 ///
 /// Thread: the session's. Since 0.1.
 #[unsafe(no_mangle)]
@@ -88,8 +88,8 @@ pub unsafe extern "C" fn ams_session_probabilities(
 
 /// Writes the current mask to a file, 1 in the structure and 0 elsewhere, on exactly the image's grid.
 ///
-/// `path` is UTF-8; its end chooses the format, as for `ams_image_read`. Unless `overwrite` is other than 0, a file that
-/// is there is left alone.
+/// `path` is UTF-8; its end chooses the format, as for `ams_image_read`. Unless `overwrite` is other than 0, a file
+/// that is there is left alone.
 ///
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument or an empty path; `AMS_STATUS_EXISTS`; `AMS_STATUS_IO`;
 /// `AMS_STATUS_UNSUPPORTED` for another format; `AMS_STATUS_NO_MASK`; `AMS_STATUS_BUSY`.

@@ -67,8 +67,8 @@ unsafe impl Growing for ams_model_options {
 /// `out` receives the model; free it with `ams_model_free`. The weights are mapped, not read at once.
 ///
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL or empty path, a wrong `struct_size` or an unknown device;
-/// `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED` for one this
-/// version cannot use.
+/// `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED` for one
+/// this version cannot use.
 ///
 /// Thread: any. Since 0.1.
 #[unsafe(no_mangle)]

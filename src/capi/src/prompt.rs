@@ -115,8 +115,8 @@ pub unsafe extern "C" fn ams_session_clear_points(session: *mut ams_session, err
 /// `first` and `second` have three numbers each in `space`, an `AMS_SPACE_` constant. In `AMS_SPACE_IJK` they are the
 /// lower and the upper corner; in millimetres any two opposite ones. They are copied.
 ///
-/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, an unknown space, a box that is empty, inverted or outside
-/// the image, a corner that is not finite; `AMS_STATUS_BUSY`.
+/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, an unknown space, a box that is empty, inverted or
+/// outside the image, a corner that is not finite; `AMS_STATUS_BUSY`.
 ///
 /// Thread: the session's. Since 0.1.
 /// cbindgen:ptrs-as-arrays=[[first;3],[second;3]]

@@ -1,4 +1,4 @@
-//! `ams_session`: a model looking at one image. Here its life, its runs and its undo; `prompt` and `mask` have the rest.
+//! `ams_session`: a model looking at one image. Here its life, its runs, its undo; `prompt` and `mask` have the rest.
 
 use crate::arg::Growing;
 use crate::error::{Failure, Result, ams_error};
@@ -154,7 +154,7 @@ unsafe impl Growing for ams_memory_estimate {
 /// image. Voxels that are not finite are replaced in the session's copy: NaN and minus infinity by the smallest finite
 /// voxel, infinity by the largest.
 ///
-/// Errors: `AMS_STATUS_INVALID_ARGUMENT` if an argument is NULL, if every voxel has the same value, or if none is finite.
+/// Errors: `AMS_STATUS_INVALID_ARGUMENT` if an argument is NULL, every voxel has the same value, or none is finite.
 ///
 /// Thread: any. Since 0.1.
 #[unsafe(no_mangle)]

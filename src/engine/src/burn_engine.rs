@@ -1,12 +1,12 @@
 //! The built-in engine: the model crate on Burn's Flex backend, on the processor.
 
 use crate::error::{Error, Result};
+use crate::threads::Threads;
 use crate::{Decoded, Engine, EngineInfo, ImageEmbedding, TextEmbedding, WindowPrompts, devices};
 use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::{Device, Prompts, RawTensor, SegVol, Tokenizer};
 use burn::tensor::{Tensor, TensorData};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::fmt;
 
 /// The model on Burn, with a thread pool of its own: the host's pools are left alone.
@@ -15,7 +15,7 @@ pub struct BurnEngine {
     config: ModelConfig,
     tokenizer: Option<Tokenizer>,
     device: Device,
-    pool: ThreadPool,
+    pool: Threads,
     info: EngineInfo,
 }
 
@@ -59,10 +59,7 @@ impl BurnEngine {
         }
         let device = Device::flex();
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("adaptmedseg-{index}"))
-            .build()
+        let pool = Threads::new(threads)
             .map_err(|error| Error::Internal(format!("cannot start {threads} threads: {error}")))?;
         let model = config.init(&device).load(&device, source)?;
         let info = EngineInfo {

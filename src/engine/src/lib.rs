@@ -5,6 +5,7 @@
 
 mod burn_engine;
 mod error;
+mod threads;
 
 pub use burn_engine::BurnEngine;
 pub use error::{Error, Result};

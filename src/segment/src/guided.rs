@@ -58,15 +58,14 @@ impl Guide {
     /// The user's box where there is one; else the box of the coarse mask and of the points.
     fn region(&self, coarse: &[bool], size: Dhw) -> Option<[Dhw; 2]> {
         if let Some([low, high]) = self.bounding_box {
-            return Some([low.crop.map(|index| index.floor() as usize), high.crop.map(|index| index.ceil() as usize)]);
+            return Some([low.crop, high.crop]);
         }
         let mut region = windows::bounding_box(coarse, size, |&set| set);
         for (point, _) in self.points.iter().filter(|(_, positive)| *positive) {
-            let place = point.crop.map(|index| index.round() as usize);
-            let [low, high] = region.get_or_insert([place, place]);
+            let [low, high] = region.get_or_insert([point.crop; 2]);
             for axis in 0..3 {
-                low[axis] = low[axis].min(place[axis]);
-                high[axis] = high[axis].max(place[axis]);
+                low[axis] = low[axis].min(point.crop[axis]);
+                high[axis] = high[axis].max(point.crop[axis]);
             }
         }
         region
@@ -74,25 +73,24 @@ impl Guide {
 
     fn window_prompts(&self, image: &Prepared, coarse: &[bool], start: [isize; 3]) -> WindowPrompts {
         let window = image.window;
-        let local = |place: [f64; 3]| -> [f64; 3] { std::array::from_fn(|axis| place[axis] - start[axis] as f64) };
-        let inside = |place: &[f64; 3]| (0..3).all(|axis| place[axis] >= 0.0 && place[axis] < window[axis] as f64);
+        let local = |place: Dhw| -> [isize; 3] { std::array::from_fn(|axis| place[axis] as isize - start[axis]) };
+        let last = window.map(|size| size as isize - 1);
+        let inside = |place: &[isize; 3]| (0..3).all(|axis| (0..=last[axis]).contains(&place[axis]));
         let mut prompts = WindowPrompts { text: self.text.clone(), ..Default::default() };
         prompts.points = self
             .points
             .iter()
-            .map(|(point, positive)| (local(point.crop.map(f64::round)), i8::from(*positive)))
+            .map(|(point, positive)| (local(point.crop), i8::from(*positive)))
             .filter(|(place, _)| inside(place))
             .map(|(place, label)| (place.map(|index| index as f32), label))
             .collect();
         if let Some([low, high]) = self.bounding_box {
-            let (low, high) = (local(low.crop.map(f64::round)), local(high.crop.map(f64::round)));
-            let last = window.map(|size| size as f64 - 1.0);
-            if (0..3).all(|axis| high[axis] >= 0.0 && low[axis] <= last[axis]) {
-                let cut: [f32; 6] = std::array::from_fn(|index| {
+            let (low, high) = (local(low.crop), local(high.crop));
+            if (0..3).all(|axis| high[axis] >= 0 && low[axis] <= last[axis]) {
+                prompts.bounding_box = Some(std::array::from_fn(|index| {
                     let axis = index % 3;
-                    (if index < 3 { low[axis].max(0.0) } else { high[axis].min(last[axis]) }) as f32
-                });
-                prompts.bounding_box = Some(cut);
+                    (if index < 3 { low[axis].max(0) } else { high[axis].min(last[axis]) }) as f32
+                }));
             } else {
                 // Text alone would segment the structure beyond the box the user drew.
                 return WindowPrompts::default();

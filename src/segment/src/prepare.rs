@@ -60,27 +60,26 @@ impl Prepared {
         })
     }
 
-    /// A stored voxel index as (d, h, w) of the crop, moved onto the nearest voxel of the foreground if outside.
-    fn to_crop(&self, ijk: [f64; 3]) -> [f64; 3] {
+    /// A stored voxel index as the voxel (d, h, w) of the crop, the nearest one if it is outside.
+    fn to_crop(&self, ijk: [f64; 3]) -> Dhw {
         let turned = self.plan.map_point(self.stored.size, ijk);
-        let xyz: [f64; 3] = std::array::from_fn(|axis| {
+        reversed(std::array::from_fn(|axis| {
             let last = (self.crop.size()[axis] - 1) as f64;
-            (turned[axis] - self.crop.start[axis] as f64).clamp(0.0, last)
-        });
-        [xyz[2], xyz[1], xyz[0]]
+            (turned[axis] - self.crop.start[axis] as f64).round().clamp(0.0, last) as usize
+        }))
     }
 
-    fn crop_to_zoom(&self, place: [f64; 3]) -> [f64; 3] {
+    fn crop_to_zoom(&self, place: Dhw) -> [f64; 3] {
         std::array::from_fn(|axis| {
             let (from, to) = (self.size[axis] as f64, self.window[axis] as f64);
-            ((place[axis] + 0.5) * to / from).floor().clamp(0.0, to - 1.0)
+            ((place[axis] as f64 + 0.5) * to / from).floor().clamp(0.0, to - 1.0)
         })
     }
 
-    fn zoom_to_crop(&self, place: [f64; 3]) -> [f64; 3] {
+    fn zoom_to_crop(&self, place: [f64; 3]) -> Dhw {
         std::array::from_fn(|axis| {
             let (from, to) = (self.window[axis] as f64, self.size[axis] as f64);
-            ((place[axis] + 0.5) * to / from - 0.5).clamp(0.0, to - 1.0)
+            ((place[axis] + 0.5) * to / from - 0.5).round().clamp(0.0, to - 1.0) as usize
         })
     }
 
@@ -94,13 +93,16 @@ impl Prepared {
     pub(crate) fn corners(&self, cube: &BoxPrompt) -> Result<[Located; 2]> {
         let [a, b] = cube.locate(&self.stored, self.window)?.map(|corner| self.located(corner, cube.space));
         // A flipped axis swaps which corner is the lower one.
-        let sorted = |a: [f64; 3], b: [f64; 3]| {
-            let low: [f64; 3] = std::array::from_fn(|axis| a[axis].min(b[axis]));
-            let high: [f64; 3] = std::array::from_fn(|axis| a[axis].max(b[axis]));
-            (low, high)
-        };
-        let (crop, zoom) = (sorted(a.crop, b.crop), sorted(a.zoom, b.zoom));
-        Ok([Located { crop: crop.0, zoom: zoom.0 }, Located { crop: crop.1, zoom: zoom.1 }])
+        Ok([
+            Located {
+                crop: std::array::from_fn(|axis| a.crop[axis].min(b.crop[axis])),
+                zoom: std::array::from_fn(|axis| a.zoom[axis].min(b.zoom[axis])),
+            },
+            Located {
+                crop: std::array::from_fn(|axis| a.crop[axis].max(b.crop[axis])),
+                zoom: std::array::from_fn(|axis| a.zoom[axis].max(b.zoom[axis])),
+            },
+        ])
     }
 
     fn located(&self, place: [f64; 3], space: Space) -> Located {
@@ -132,10 +134,10 @@ impl Prepared {
     }
 }
 
-/// A place on the crop and on the zoom-out grid, (d, h, w).
+/// A voxel of the crop, and its place on the zoom-out grid, (d, h, w).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Located {
-    pub crop: [f64; 3],
+    pub crop: Dhw,
     pub zoom: [f64; 3],
 }
 

@@ -108,7 +108,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unsupported { hint, .. } => hint.clone(),
-            Self::Exists { .. } => Some("use --overwrite to replace it".into()),
+            Self::Exists { .. } => Some("allow overwriting (--overwrite on the command line) to replace it".into()),
             Self::Format { .. } => Some("the file may be damaged or cut short; copy it again".into()),
             Self::InvalidGeometry { .. } => Some("correct the header of the image".into()),
             _ => None,

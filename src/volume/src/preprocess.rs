@@ -83,13 +83,18 @@ fn percentile(values: &mut [f32], percent: f64) -> f32 {
 /// Scales to `[0, 1]` and returns the old smallest and largest value.
 ///
 /// # Errors
-/// A constant image.
+/// A constant image; one whose range is beyond float32.
 pub fn min_max_normalise(data: &mut [f32]) -> Result<(f32, f32)> {
     let (low, high) = data.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)));
     if low >= high {
         return Err(Error::InvalidVoxels { message: format!("constant image: every voxel is {low}") });
     }
     let range = high - low;
+    if !range.is_finite() {
+        return Err(Error::InvalidVoxels {
+            message: format!("voxels from {low} to {high}: too far apart for float32"),
+        });
+    }
     for value in data {
         *value = (*value - low) / range;
     }
@@ -219,6 +224,11 @@ mod tests {
         paste_slice(&mut target, size, &part, &region);
         assert_eq!((target[4], target[7], target[16], target[19], target.iter().sum::<i32>()), (4, 7, 16, 19, 46));
         assert_eq!(bounding_region(&data, size, |&value| value > 30), None);
+    }
+
+    #[test]
+    fn a_range_beyond_float32_is_an_error_and_not_a_black_image() {
+        assert!(min_max_normalise(&mut [f32::MIN, f32::MAX]).is_err());
     }
 
     #[test]

@@ -36,10 +36,11 @@ fn parity_sliding_window() {
             let size: [usize; 3] = bundle.shape(&key("image"))[2..].try_into().expect("three axes");
             let voxels = size.iter().product();
             let map = bundle.bits(&key("prompt_map_bits"), voxels);
-            let points = (facts["kind"] == "points")
-                .then(|| recorded_points(&bundle, &key("points"), &key("point_labels")))
-                .unwrap_or_default();
-            let prompt = if facts["kind"] == "points" { PromptMap::Points(map) } else { PromptMap::Box(map) };
+            let (prompt, points) = if facts["kind"] == "points" {
+                (PromptMap::Points(map), recorded_points(&bundle, &key("points"), &key("point_labels")))
+            } else {
+                (PromptMap::Box(map), Vec::new())
+            };
             let zoom = Zoom {
                 image: &bundle.floats(&key("image")),
                 size,

@@ -91,9 +91,7 @@ fn parity_boxes_of_masks() {
 fn parity_foreground_normalisation() {
     let Some((units, _)) = notes("units/units.json") else { return };
     let facts = &units["foreground_norm"];
-    // The volume is stated in words: round(u * 2000 - 1000), u from the stream "unit.fg.3" with seed 3.
-    let mut data: Vec<f32> =
-        (0..4000).map(|index| (uniform("unit.fg.3", 3, index) * 2000.0 - 1000.0).round_ties_even() as f32).collect();
+    let mut data = described_volume(facts["note"].as_str().expect("a note"));
     let stats = foreground_normalise(&mut data, CLIP_PERCENTILES).expect("not constant");
     let close = |got: f32, name: &str| {
         let wanted = facts[name].as_f64().expect("a number") as f32;
@@ -108,6 +106,16 @@ fn parity_foreground_normalisation() {
         let wanted = wanted.as_f64().expect("a number") as f32;
         assert!((data[index] - wanted).abs() < 2e-6, "voxel {index}: {}, reference {wanted}", data[index]);
     }
+}
+
+/// `volume = round(u*2000-1000), u from stream "NAME" with seed SEED, reshaped A,B,C`.
+fn described_volume(note: &str) -> Vec<f32> {
+    assert!(note.contains("round(u*2000-1000)"), "another recipe: {note}");
+    let stream = note.split('"').nth(1).expect("the name of a stream");
+    let after = |word: &str| note.split(word).nth(1).unwrap_or_else(|| panic!("no {word} in {note}")).trim();
+    let seed = after("seed").split(',').next().and_then(|seed| seed.parse().ok()).expect("a seed");
+    let count = after("reshaped").split(',').map(|size| size.trim().parse::<u64>().expect("a size")).product();
+    (0..count).map(|index| (uniform(stream, seed, index) * 2000.0 - 1000.0).round_ties_even() as f32).collect()
 }
 
 #[test]

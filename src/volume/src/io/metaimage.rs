@@ -1,17 +1,18 @@
 //! MetaImage: `.mha` (header and voxels in one file) and `.mhd` with its `.raw` or `.zraw`.
 
+use super::gunzip::{Gunzip, MAGIC};
 use super::scalar::{self, Scalar, ScalarType};
-use super::{Draft, ImageInfo, ReadOptions, Stored, WriteOptions, choose_channel, three_dimensions};
+use super::{Draft, ImageInfo, ReadOptions, Stored, Voxel, WriteOptions, choose_channel, three_dimensions};
 use crate::error::{Error, Result};
 use crate::geometry::Geometry;
 use crate::volume::Volume;
 use flate2::Compression;
-use flate2::read::ZlibDecoder;
+use flate2::bufread::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// A header longer than this is none.
 const MAX_HEADER_BYTES: u64 = 1 << 16;
@@ -22,7 +23,7 @@ struct Header {
     scalar: ScalarType,
     big_endian: bool,
     compressed: bool,
-    /// Bytes before the voxels; -1: whatever stands before the last voxels of the file.
+    /// Bytes of the data file before the voxels; 0: none but this header; -1: whatever stands before the last voxels.
     skip: i64,
     data: PathBuf,
     data_offset: u64,
@@ -93,6 +94,13 @@ impl Fields<'_> {
         let origin = self.numbers(&["Offset", "Origin", "Position"], rank)?.unwrap_or_else(|| vec![0.0; rank]);
         let directions = self.numbers(&["TransformMatrix", "Rotation", "Orientation"], rank * rank)?;
         let identity = || (0..rank * rank).map(|index| f64::from(u8::from(index % (rank + 1) == 0))).collect();
+        // ITK takes a header that does not say so for binary.
+        if self.text(&["BinaryData"]).is_some() && !self.flag(&["BinaryData"]) {
+            return Err(Error::Unsupported {
+                message: format!("{}: voxels written as text (BinaryData = False)", self.path.display()),
+                hint: Some("write the image with binary voxels".into()),
+            });
+        }
         let (data, data_offset) = self.data_file(consumed)?;
         Ok(Header {
             sizes,
@@ -118,6 +126,17 @@ impl Fields<'_> {
             return Err(Error::Unsupported {
                 message: format!("{}: voxels spread over several files ({name})", self.path.display()),
                 hint: Some("convert the image to one .mha or .nii.gz file".into()),
+            });
+        }
+        // A header from elsewhere must not make a file of this machine an image that may be passed on.
+        let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if name.is_empty() || !Path::new(name).components().all(inside) {
+            return Err(Error::Unsupported {
+                message: format!(
+                    "{}: ElementDataFile {name:?} is not in the folder of its header",
+                    self.path.display()
+                ),
+                hint: Some("put the voxels beside the header and name the file alone".into()),
             });
         }
         Ok((self.path.parent().unwrap_or(Path::new("")).join(name), 0))
@@ -160,6 +179,12 @@ impl Header {
             }
             other => other,
         })?;
+        let scalars =
+            [slow, self.interleaved].iter().try_fold(8 * geometry.voxel_count(), |all, n| all.checked_mul(*n));
+        if scalars.is_none() {
+            let message = format!("{} channels of {:?} voxels are more than can be addressed", self.interleaved, size);
+            return Err(Error::format(path, message));
+        }
         if self.interleaved == 0 || slow > 1 && self.interleaved > 1 {
             return Err(Error::Unsupported {
                 message: format!("{}: {} channels in a {rank}-D image", path.display(), self.interleaved),
@@ -173,10 +198,10 @@ impl Header {
 pub(super) fn read_info(path: &Path) -> Result<ImageInfo> {
     let header = read_header(path)?;
     let (geometry, channels) = header.grid(path)?;
-    Ok(ImageInfo { geometry, scalar: header.scalar, channels, format: "MetaImage" })
+    Ok(ImageInfo { geometry, scalar: header.scalar, channels, format: "MetaImage", scaling: None })
 }
 
-pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Volume<f32>> {
+pub(super) fn read<V: Voxel>(path: &Path, options: &ReadOptions) -> Result<Volume<V>> {
     let header = read_header(path)?;
     let (geometry, channels) = header.grid(path)?;
     let channel = choose_channel(path, channels, options)?;
@@ -185,33 +210,47 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Volume<f32>> {
     let stored = Stored {
         scalar: header.scalar,
         big_endian: header.big_endian,
-        skip: if interleaved { channel as u64 } else { (channel * count) as u64 },
+        compressed: header.compressed,
+        skip: if interleaved { 0 } else { (channel * count) as u64 },
         count,
         step: header.interleaved,
+        first: if interleaved { channel } else { 0 },
         slope: 1.0,
         intercept: 0.0,
     };
-    let mut file = File::open(&header.data).map_err(|error| Error::io(&header.data, error))?;
-    let bytes = file.metadata().map_err(|error| Error::io(&header.data, error))?.len();
+    let failed = |error| Error::io(&header.data, error);
+    // Asked before it is opened: opening a pipe would wait for someone to write to it.
+    let facts = std::fs::metadata(&header.data).map_err(failed)?;
+    if !facts.is_file() {
+        return Err(Error::format(path, format!("{} is not a file of voxels", header.data.display())));
+    }
+    let bytes = facts.len();
     let all = (count * channels * header.scalar.bytes()) as u64;
     let start = match header.skip {
         -1 if header.compressed => {
             return Err(Error::format(path, "HeaderSize = -1 cannot be used with compressed voxels"));
         }
         -1 => bytes.checked_sub(all).ok_or_else(|| too_short(path, all, bytes))?,
-        skip => header.data_offset + u64::try_from(skip).map_err(|_| Error::format(path, "HeaderSize is negative"))?,
+        0 => header.data_offset,
+        // Counted from the start of the file, as ITK does, even where the header is in it.
+        skip => match u64::try_from(skip) {
+            Ok(skip) if skip >= header.data_offset => skip,
+            _ => return Err(Error::format(path, format!("HeaderSize = {skip} is no place for voxels"))),
+        },
     };
     let left = bytes.saturating_sub(start);
-    // Whole interleaved voxels must be there, but the last one may be read short of its other channels.
-    let needed = Stored { skip: 0, count: count * channels, step: 1, ..stored };
-    needed.check(path, left, header.compressed, &ReadOptions::default())?;
-    stored.check(path, left, header.compressed, options)?;
-    file.seek(SeekFrom::Start(start)).map_err(|error| Error::io(&header.data, error))?;
-    let file = BufReader::new(file);
-    let source: Box<dyn Read> = if header.compressed { Box::new(ZlibDecoder::new(file)) } else { Box::new(file) };
-    // Past the last wanted channel nothing more may follow: pad the tail of the last voxel.
-    let source =
-        source.chain(std::io::repeat(0).take(if interleaved { (channel * header.scalar.bytes()) as u64 } else { 0 }));
+    // All channels must be there, whichever is wanted.
+    Stored { skip: 0, count: count * channels, step: 1, ..stored }.check(path, left, &ReadOptions::default())?;
+    stored.check(path, left, options)?;
+    let mut file = File::open(&header.data).map_err(failed)?;
+    file.seek(SeekFrom::Start(start)).map_err(failed)?;
+    let mut file = BufReader::new(file);
+    let source: Box<dyn Read> = match header.compressed {
+        false => Box::new(file),
+        // Both are found behind CompressedData, and ITK reads both.
+        true if file.fill_buf().map_err(failed)?.starts_with(&MAGIC) => Box::new(Gunzip::new(file)),
+        true => Box::new(ZlibDecoder::new(file)),
+    };
     Volume::new(geometry, stored.read(&header.data, source)?)
 }
 
@@ -236,10 +275,12 @@ pub(super) fn write<T: Scalar>(path: &Path, volume: &Volume<T>, options: &WriteO
     if local {
         draft.writer().write_all(&voxels).map_err(|error| Error::io(path, error))?;
     } else {
-        // The voxels first: a header that is there always has its voxels.
+        // The voxels first: a header that is there always has its voxels. Should the header fail after that, voxels
+        // without one are of no use to anybody.
         let mut data = Draft::create(&data_path, options)?;
         data.writer().write_all(&voxels).map_err(|error| Error::io(&data_path, error))?;
         data.commit()?;
+        return draft.commit().inspect_err(|_| drop(std::fs::remove_file(&data_path)));
     }
     draft.commit()
 }

@@ -1,5 +1,6 @@
 //! Image files: NIfTI-1 and -2, MetaImage.
 
+mod gunzip;
 mod metaimage;
 mod nifti;
 mod scalar;
@@ -39,6 +40,8 @@ pub struct ImageInfo {
     pub channels: usize,
     /// The format's name.
     pub format: &'static str,
+    /// Slope and intercept that turn stored voxels into values, where the file has such a scaling.
+    pub scaling: Option<[f64; 2]>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,19 +82,12 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Volume<f32>> {
 /// Reads a label map.
 ///
 /// # Errors
-/// As [`read`]; a voxel that is no whole number.
+/// As [`read`]; a voxel that is no whole number within 1e-3, or that does not fit into 32 bits.
 pub fn read_labels(path: &Path, options: &ReadOptions) -> Result<Volume<i32>> {
-    let Volume { geometry, data } = read(path, options)?;
-    let label = |value: f32| {
-        let rounded = value.round();
-        ((rounded - value).abs() <= 1e-3 && rounded.abs() < 2e9).then_some(rounded as i32)
-    };
-    let labels = data.into_iter().map(|value| {
-        label(value).ok_or_else(|| Error::InvalidVoxels {
-            message: format!("{}: voxel {value} is no label: not a whole number", path.display()),
-        })
-    });
-    Volume::new(geometry, labels.collect::<Result<_>>()?)
+    match Format::of(path)? {
+        Format::Nifti => nifti::read(path, options),
+        Format::MetaImage => metaimage::read(path, options),
+    }
 }
 
 /// Reads a header, no voxels.
@@ -120,8 +116,22 @@ pub fn write<T: Scalar>(path: &Path, volume: &Volume<T>, options: &WriteOptions)
 /// their codes, units) is carried over byte for byte, so that no program sees the two apart.
 ///
 /// # Errors
-/// As [`write()`]; a `source` of another size.
+/// As [`write()`]; a `source` that cannot be read; a `source` of another size, or at another place, by more than a
+/// hundredth of a voxel.
 pub fn write_like<T: Scalar>(path: &Path, volume: &Volume<T>, source: &Path, options: &WriteOptions) -> Result<()> {
+    let grid = read_info(source)?.geometry;
+    let tolerance = 0.01 * grid.spacing.into_iter().fold(f64::INFINITY, f64::min);
+    if !grid.is_close(&volume.geometry, tolerance) {
+        return Err(Error::geometry(format!(
+            "what is to be written to {} is not on the grid of {}: {:?} voxels from {:?}, there {:?} from {:?}",
+            path.display(),
+            source.display(),
+            volume.geometry.size,
+            volume.geometry.origin,
+            grid.size,
+            grid.origin
+        )));
+    }
     match (Format::of(path)?, Format::of(source)?) {
         (Format::Nifti, Format::Nifti) => nifti::write(path, volume, Some(source), options),
         _ => write(path, volume, options),
@@ -140,6 +150,10 @@ impl Draft {
     fn create(target: &Path, options: &WriteOptions) -> Result<Self> {
         if !options.overwrite && target.exists() {
             return Err(Error::Exists { path: target.to_owned() });
+        }
+        // Found out before anything is written, not when the finished file is to take its name.
+        if target.is_dir() {
+            return Err(Error::io(target, std::io::ErrorKind::IsADirectory.into()));
         }
         let folder = match target.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -194,25 +208,26 @@ const MAX_DEFLATE_RATIO: u64 = 1032;
 struct Stored {
     scalar: ScalarType,
     big_endian: bool,
-    /// Scalars to skip before the first wanted one.
+    compressed: bool,
+    /// Scalars to skip before the first group.
     skip: u64,
-    /// Scalars wanted.
+    /// Groups of `step` scalars, of which one each is wanted. `count * step * 8` can be addressed.
     count: usize,
-    /// Wanted is every `step`-th scalar.
+    /// Scalars of a group: above one where channels are interleaved.
     step: usize,
+    /// Which scalar of a group is wanted.
+    first: usize,
     slope: f64,
     intercept: f64,
 }
 
 impl Stored {
-    /// Checks the sizes a header claims against the bytes there are, before any memory is taken.
-    fn check(&self, path: &Path, bytes: u64, compressed: bool, options: &ReadOptions) -> Result<()> {
-        // Interleaved channels end together, so skipping to one of them needs nothing beyond.
-        let skip = if self.step == 1 { u128::from(self.skip) } else { 0 };
-        let scalars = skip + self.count as u128 * self.step as u128;
+    /// Checks the sizes a header claims against the `bytes` there are, before any memory is taken.
+    fn check(&self, path: &Path, bytes: u64, options: &ReadOptions) -> Result<()> {
+        let scalars = u128::from(self.skip) + self.count as u128 * self.step as u128;
         let needed = scalars * self.scalar.bytes() as u128;
-        let possible = u128::from(bytes) * if compressed { u128::from(MAX_DEFLATE_RATIO) } else { 1 };
-        if needed > possible + u128::from(compressed) * 1024 {
+        let possible = u128::from(bytes) * if self.compressed { u128::from(MAX_DEFLATE_RATIO) } else { 1 };
+        if needed > possible + u128::from(self.compressed) * 1024 {
             return Err(Error::format(
                 path,
                 format!("its header claims {needed} bytes of voxels, the file holds {possible} at most"),
@@ -227,41 +242,82 @@ impl Stored {
         }
     }
 
-    /// Reads the wanted scalars as float32, growing the result only as bytes arrive.
-    fn read(&self, path: &Path, mut source: impl Read) -> Result<Vec<f32>> {
+    /// Reads the wanted scalars, growing the result only as bytes arrive.
+    fn read<V: Voxel>(&self, path: &Path, mut source: impl Read) -> Result<Vec<V>> {
         let size = self.scalar.bytes();
-        let skipped = std::io::copy(&mut source.by_ref().take(self.skip * size as u64), &mut std::io::sink());
-        let mut skipped = skipped.map_err(|error| Error::io(path, error))? == self.skip * size as u64;
-        let mut out = Vec::with_capacity(self.count.min(1 << 24));
-        let mut chunk = vec![0; (1 << 20) / (size * self.step).max(1) * size * self.step + size * self.step];
-        let mut left = self.count * self.step * size;
-        while left > 0 && skipped {
-            let want = left.min(chunk.len());
-            let mut filled = 0;
-            while filled < want {
-                match source.read(&mut chunk[filled..want]) {
-                    Ok(0) => break,
-                    Ok(count) => filled += count,
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
-                    Err(error) => return Err(Error::format(path, format!("its voxels cannot be read: {error}"))),
-                }
+        let skip = self.skip * size as u64;
+        let skipped = std::io::copy(&mut source.by_ref().take(skip), &mut std::io::sink());
+        let mut out = Vec::new();
+        // Plain bytes were counted by `check`; what compressed ones hold is only known when it has arrived.
+        let expected = if self.compressed { self.count.min(1 << 22) } else { self.count };
+        out.try_reserve_exact(expected).map_err(|_| Error::TooLarge {
+            message: format!("{}: {} voxels do not fit into memory", path.display(), self.count),
+        })?;
+        let cut = |found: usize| {
+            Error::format(path, format!("truncated: its header promises {} voxels, {found} are there", self.count))
+        };
+        let failed = |error: std::io::Error, found: usize| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => cut(found),
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => {
+                Error::format(path, format!("its voxels cannot be read: {error}"))
             }
-            self.scalar.decode(&chunk[..filled], self.big_endian, self.step, self.slope, self.intercept, &mut out);
-            left -= filled;
-            skipped = filled == want;
+            _ => Error::io(path, error),
+        };
+        if skipped.map_err(|error| failed(error, 0))? < skip {
+            return Err(cut(0));
         }
-        // Compressed data end with a checksum; asking for more is what makes the decoder look at it. Anything else that
-        // follows the voxels is none of our business.
-        let cut = |error: std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
-        let complete = skipped && !source.read(&mut [0]).is_err_and(cut);
-        if out.len() < self.count || !complete {
-            return Err(Error::format(
-                path,
-                format!("truncated: its header promises {} voxels, {} are there", self.count, out.len()),
-            ));
+        let (total, mut done) = (self.count * self.step, 0);
+        let mut chunk = vec![0; (total * size).min(1 << 20)];
+        while done < total {
+            let scalars = (total - done).min(chunk.len() / size);
+            let block = &mut chunk[..scalars * size];
+            source.read_exact(block).map_err(|error| failed(error, out.len()))?;
+            // Groups do not end where blocks end.
+            let first = (self.first + self.step - done % self.step) % self.step;
+            let wanted = block.get(first * size..).unwrap_or_default();
+            V::decode(self, wanted, &mut out)
+                .map_err(|message| Error::InvalidVoxels { message: format!("{}: {message}", path.display()) })?;
+            done += scalars;
         }
+        // Compressed data end with a checksum; asking for more is what makes the decoder look at it. Anything else
+        // that follows the voxels is none of our business.
+        source.read(&mut [0]).map_err(|error| failed(error, out.len()))?;
         Ok(out)
+    }
+}
+
+/// A type voxels are read as.
+trait Voxel: Sized {
+    /// Appends every `stored.step`-th scalar of `bytes`, scaled; an error says which value cannot be one.
+    fn decode(stored: &Stored, bytes: &[u8], out: &mut Vec<Self>) -> Result<(), String>;
+}
+
+impl Voxel for f32 {
+    fn decode(stored: &Stored, bytes: &[u8], out: &mut Vec<Self>) -> Result<(), String> {
+        let Stored { scalar, big_endian, step, slope, intercept, .. } = *stored;
+        scalar.decode(bytes, big_endian, step, slope, intercept, out);
+        Ok(())
+    }
+}
+
+/// Labels, by way of double precision: float32 would merge labels above 2^24.
+impl Voxel for i32 {
+    fn decode(stored: &Stored, bytes: &[u8], out: &mut Vec<Self>) -> Result<(), String> {
+        let Stored { scalar, big_endian, step, slope, intercept, .. } = *stored;
+        scalar.for_each_double(bytes, big_endian, step, |stored| {
+            let value = if slope == 1.0 && intercept == 0.0 { stored } else { stored * slope + intercept };
+            let label = value.round();
+            if label < f64::from(i32::MIN) || label > f64::from(i32::MAX) {
+                return Err(format!("voxel {value} is no label: it does not fit into 32 bits"));
+            }
+            // NaN fails every comparison, so it is asked whether the value is one, not whether it is none.
+            if (label - value).abs() <= 1e-3 {
+                out.push(label as i32);
+                Ok(())
+            } else {
+                Err(format!("voxel {value} is no label: not a whole number"))
+            }
+        })
     }
 }
 
@@ -271,7 +327,7 @@ fn choose_channel(path: &Path, channels: usize, options: &ReadOptions) -> Result
         None if channels == 1 => Ok(0),
         None => Err(Error::Unsupported {
             message: format!("{}: a 4-D image of {channels} channels; one 3-D image is needed", path.display()),
-            hint: Some(format!("choose one with --channel N, N from 0 to {}", channels - 1)),
+            hint: Some(format!("choose a channel from 0 to {} (--channel N on the command line)", channels - 1)),
         }),
         Some(channel) if channel < channels => Ok(channel),
         Some(channel) => Err(Error::Unsupported {
@@ -291,8 +347,9 @@ fn three_dimensions(path: &Path, sizes: &[u64]) -> Result<([usize; 3], usize)> {
         message: format!("{}: {what} image ({sizes:?}); a 3-D volume is needed", path.display()),
         hint: None,
     };
-    if sizes.len() < 3 || used < 3 && sizes[..3].iter().filter(|&&size| size > 1).count() < 3 && used <= 2 {
-        return Err(unsupported(&format!("a {}-D", used.max(1))));
+    // What counts is how many axes the file has: a volume of a single slice is one, a 2-D picture is not.
+    if sizes.len() < 3 {
+        return Err(unsupported(&format!("a {}-D", sizes.len())));
     }
     if used > 4 {
         return Err(unsupported(&format!("a {used}-D")));

@@ -3,13 +3,13 @@
 //! The `nifti` crate reads the NIfTI-1 header. The rest is done here: the crate knows no NIfTI-2, takes the memory a
 //! header claims before looking whether the file holds it, and builds its affine in single precision.
 
+use super::gunzip::{Gunzip, MAGIC};
 use super::scalar::{self, Scalar, ScalarType};
-use super::{Draft, ImageInfo, ReadOptions, Stored, WriteOptions, choose_channel, three_dimensions};
+use super::{Draft, ImageInfo, ReadOptions, Stored, Voxel, WriteOptions, choose_channel, three_dimensions};
 use crate::error::{Error, Result};
 use crate::geometry::Geometry;
 use crate::volume::Volume;
 use flate2::Compression;
-use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -27,7 +27,7 @@ struct Header {
     slope: f64,
     intercept: f64,
     geometry: Affine,
-    /// The header's own bytes, for a file that is to lie on the same grid.
+    /// The header's own bytes, in the file's byte order, for a file that is to lie on the same grid.
     raw: Vec<u8>,
 }
 
@@ -85,12 +85,20 @@ fn is_gzip(path: &Path) -> Result<bool> {
     if count == 0 {
         return Err(Error::format(path, "the file is empty"));
     }
-    Ok(magic == [0x1f, 0x8b])
+    Ok(magic == MAGIC)
 }
 
 fn open(path: &Path) -> Result<Box<dyn Read>> {
     let file = BufReader::new(File::open(path).map_err(|error| Error::io(path, error))?);
-    Ok(if is_gzip(path)? { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) })
+    Ok(if is_gzip(path)? { Box::new(BufReader::new(Gunzip::new(file))) } else { Box::new(file) })
+}
+
+impl Header {
+    /// Slope and intercept; a slope of zero, or one that is no number, means that there is no scaling.
+    fn scaling(&self) -> Option<[f64; 2]> {
+        let scaled = self.slope != 0.0 && self.slope.is_finite() && self.intercept.is_finite();
+        scaled.then_some([self.slope, self.intercept])
+    }
 }
 
 /// Reads the header and leaves `source` behind it.
@@ -311,29 +319,30 @@ pub(super) fn read_info(path: &Path) -> Result<ImageInfo> {
     let (size, channels) = three_dimensions(path, &header.sizes)?;
     let geometry = header.geometry.geometry(size).map_err(|error| named(path, error))?;
     let format = if header.raw.len() == NIFTI2_BYTES { "NIfTI-2" } else { "NIfTI-1" };
-    Ok(ImageInfo { geometry, scalar: header.scalar, channels, format })
+    Ok(ImageInfo { geometry, scalar: header.scalar, channels, format, scaling: header.scaling() })
 }
 
-pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Volume<f32>> {
+pub(super) fn read<V: Voxel>(path: &Path, options: &ReadOptions) -> Result<Volume<V>> {
     let mut source = open(path)?;
     let header = read_header(path, source.as_mut())?;
     let (size, channels) = three_dimensions(path, &header.sizes)?;
     let channel = choose_channel(path, channels, options)?;
     let geometry = header.geometry.geometry(size).map_err(|error| named(path, error))?;
-    // A slope of zero means that there is no scaling.
-    let scaled = header.slope != 0.0 && header.slope.is_finite() && header.intercept.is_finite();
+    let [slope, intercept] = header.scaling().unwrap_or([1.0, 0.0]);
     let count = geometry.voxel_count();
     let stored = Stored {
         scalar: header.scalar,
         big_endian: header.big_endian,
+        compressed: is_gzip(path)?,
         skip: (channel * count) as u64,
         count,
         step: 1,
-        slope: if scaled { header.slope } else { 1.0 },
-        intercept: if scaled { header.intercept } else { 0.0 },
+        first: 0,
+        slope,
+        intercept,
     };
     let bytes = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
-    stored.check(path, bytes, is_gzip(path)?, options)?;
+    stored.check(path, bytes, options)?;
     let gap = header.data_offset - header.raw.len() as u64;
     let skipped = std::io::copy(&mut source.by_ref().take(gap), &mut std::io::sink());
     if skipped.map_err(|error| Error::format(path, error.to_string()))? < gap {
@@ -349,7 +358,7 @@ pub(super) fn write<T: Scalar>(
     options: &WriteOptions,
 ) -> Result<()> {
     let header = match source {
-        Some(source) => header_like(source, volume)?,
+        Some(source) => header_like(source)?,
         None => new_header(&volume.geometry),
     };
     let header = finish_header(header, T::TYPE, volume.geometry.size);
@@ -370,19 +379,30 @@ pub(super) fn write<T: Scalar>(
     draft.commit()
 }
 
-/// The header of `source`, turned to little-endian places the same grid keeps. Only a little-endian source is copied
-/// byte for byte; a big-endian one is rebuilt from its geometry.
-fn header_like<T>(source: &Path, volume: &Volume<T>) -> Result<Vec<u8>> {
-    let header = read_header(source, open(source)?.as_mut())?;
-    let (size, _) = three_dimensions(source, &header.sizes)?;
-    if size != volume.geometry.size {
-        return Err(Error::geometry(format!(
-            "{} has {size:?} voxels, what is to be written on its grid has {:?}",
-            source.display(),
-            volume.geometry.size
-        )));
+/// Where a header keeps its geometry: the first byte, the size of a number, how many of them. `pixdim` as far as the
+/// third axis, qform code, sform code, quaternion and offset, affine, units, and the magic that names the version.
+const NIFTI1_GEOMETRY: [(usize, usize, usize); 6] =
+    [(76, 4, 4), (252, 2, 2), (256, 4, 6), (280, 4, 12), (123, 1, 1), (344, 1, 4)];
+const NIFTI2_GEOMETRY: [(usize, usize, usize); 6] =
+    [(104, 8, 4), (344, 4, 2), (352, 8, 6), (400, 8, 12), (500, 4, 1), (4, 1, 8)];
+
+/// A header that holds the geometry of `source` number by number, and nothing else of it: its descriptions may name a
+/// patient, its intent and display range are the image's.
+fn header_like(source: &Path) -> Result<Vec<u8>> {
+    let Header { raw, big_endian, .. } = read_header(source, open(source)?.as_mut())?;
+    let mut header = vec![0; raw.len()];
+    put(&mut header, 0, &(raw.len() as i32).to_le_bytes());
+    let fields = if raw.len() == NIFTI2_BYTES { NIFTI2_GEOMETRY } else { NIFTI1_GEOMETRY };
+    for (at, width, count) in fields {
+        for at in (at..).step_by(width).take(count) {
+            let number = &mut header[at..at + width];
+            number.copy_from_slice(&raw[at..at + width]);
+            if big_endian {
+                number.reverse();
+            }
+        }
     }
-    Ok(if header.big_endian { new_header(&volume.geometry) } else { header.raw })
+    Ok(header)
 }
 
 fn put(header: &mut [u8], at: usize, bytes: &[u8]) {

@@ -103,6 +103,25 @@ impl ScalarType {
     }
 }
 
+impl ScalarType {
+    /// Hands every `step`-th scalar of `bytes` to `take`, unscaled, until that answers an error.
+    #[expect(clippy::unnecessary_cast, reason = "the macro casts from every type, float64 among them")]
+    pub(crate) fn for_each_double<E>(
+        self,
+        bytes: &[u8],
+        big_endian: bool,
+        step: usize,
+        mut take: impl FnMut(f64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for_each_scalar!(self, T => {
+            bytes.chunks_exact(size_of::<T>()).step_by(step).try_for_each(|word| {
+                let word = word.try_into().expect("a whole word");
+                take((if big_endian { T::from_be_bytes(word) } else { T::from_le_bytes(word) }) as f64)
+            })
+        })
+    }
+}
+
 mod sealed {
     pub trait Sealed {}
 }
