@@ -2,7 +2,7 @@
 # Builds and installs the library, then runs everything that uses it from outside Rust: the header, the exported
 # symbols, the CMake and pkg-config packages, the C and C++ hosts, these again under AddressSanitizer and under valgrind.
 #
-#   ADAPTMEDSEG_LIBRARY_DIR=DIR  use the libadaptmedseg already in DIR instead of building it
+#   ADAPTMEDSEG_LIBRARY_DIR=DIR  use the libadaptmedseg and the command already in DIR instead of building them
 #   ADAPTMEDSEG_DEMO_DIR=DIR     use DIR/model instead of making one with `adaptmedseg demo`
 #   ADAPTMEDSEG_OBJECT=1         that model finds the bright ball of the tests: check that its masks are the ball
 #   ADAPTMEDSEG_INSTALL=0        do not apt-get install what is missing; skip instead
@@ -24,8 +24,8 @@ check() {
     if "$@" >"$log" 2>&1; then
         echo "passed   $name"
         passed=$((passed + 1))
-        grep -h 'skipped:' "$log" | sed 's/^/         /' || true
-        skipped=$((skipped + $(grep -c 'skipped:' "$log" || true)))
+        grep -h '^skipped:' "$log" || true
+        skipped=$((skipped + $(grep -c '^skipped:' "$log" || true)))
     else
         echo "FAILED   $name"
         failed=$((failed + 1))
@@ -33,11 +33,11 @@ check() {
     fi
 }
 skip() {
-    echo "skipped  $1: $2"
+    echo "skipped: $1: $2"
     skipped=$((skipped + 1))
 }
 finish() {
-    echo "$passed passed, $failed failed, $skipped skipped"
+    echo "hosts: $passed passed, $failed failed, $skipped skipped"
     ((failed == 0))
 }
 
@@ -58,9 +58,13 @@ fi
 # Build, install.
 configure=(-S "$root" -B "$work/build" -G Ninja -DCMAKE_INSTALL_PREFIX="$prefix" -DCMAKE_INSTALL_LIBDIR=lib)
 if [[ -n ${ADAPTMEDSEG_LIBRARY_DIR:-} ]]; then
-    configure+=(-DADAPTMEDSEG_LIBRARY_DIR="$(cd "$ADAPTMEDSEG_LIBRARY_DIR" && pwd)")
+    built=$(cd "$ADAPTMEDSEG_LIBRARY_DIR" && pwd)
+    configure+=(-DADAPTMEDSEG_LIBRARY_DIR="$built")
 else
-    configure+=(-DADAPTMEDSEG_CARGO_TARGET_DIR="$target" -DADAPTMEDSEG_CARGO_ARGS=--locked)
+    built=$target/release
+    # With the command: alone, the library would have other features of its dependencies, and all be built again.
+    configure+=(-DADAPTMEDSEG_CARGO_TARGET_DIR="$target"
+        "-DADAPTMEDSEG_CARGO_ARGS=--locked;--package;adaptmedseg-cli")
 fi
 build() { cmake "${configure[@]}" && cmake --build "$work/build" && cmake --install "$work/build"; }
 check "the library builds and installs" build
@@ -89,14 +93,7 @@ check "adaptmedseg.hpp compiles alone as C++20" alone c++ c++20 adaptmedseg.hpp
 demo=${ADAPTMEDSEG_DEMO_DIR:-}
 if [[ -z $demo ]]; then
     demo=$work/demo
-    make_demo() {
-        local command=$target/release/adaptmedseg
-        if [[ -z ${ADAPTMEDSEG_LIBRARY_DIR:-} || ! -x $command ]]; then
-            (cd "$root" && cargo build --release --locked --package adaptmedseg-cli) || return
-        fi
-        "$command" demo --out "$demo"
-    }
-    check "the command makes a model" make_demo
+    check "the command makes a model" "$built/adaptmedseg" demo --out "$demo"
 fi
 model=$demo/model
 object=()
@@ -141,6 +138,22 @@ if [[ -x $hosts/cpp_itk ]]; then
     check "C++: masks land where ITK says" "$hosts/cpp_itk" "$model" "$scratch" "${object[@]}"
 else
     skip "C++: masks land where ITK says" "ITK is not installed"
+fi
+
+# Text needs a tokenizer, which the generated model has not: a network of synthetic weights, imported.
+golden=${ADAPTMEDSEG_GOLDEN:-$root/../shared/golden}
+if [[ -f $golden/tokenizer.json ]]; then
+    import_model() {
+        (cd "$root" && cargo build --release --workspace --locked --examples) &&
+            "$target/release/examples/synthetic_checkpoint" "$root/tests/parity/golden/manifest_mini.json" 7 \
+                "$work/synthetic.safetensors" &&
+            "$built/adaptmedseg" import "$work/synthetic.safetensors" --tokenizer "$golden/tokenizer.json" \
+                --out "$work/text_model"
+    }
+    check "a checkpoint with text is imported" import_model
+    check "C: segment by name" "$hosts/c_segment" "$work/text_model" "$scratch"
+else
+    skip "C: segment by name" "$golden/tokenizer.json is absent"
 fi
 
 # Memory: the host's and, since both use one malloc, the library's. Leaks are errors.

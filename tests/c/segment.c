@@ -198,6 +198,32 @@ static void check_results(ams_session *session, const char *scratch, int object)
     free(first), free(second), free(back), free(forth), free(probabilities);
 }
 
+/* A structure called by its name, if the model has a tokenizer. */
+static void check_text(const ams_model *model, const ams_image *image) {
+    ams_session *session = NULL;
+    SUCCEEDS(ams_session_new(model, image, &session, &error));
+    if (!ams_model_supports_text(model)) {
+        FAILS(AMS_STATUS_UNSUPPORTED, "text", ams_session_set_text(session, "liver", &error));
+        puts("skipped: text prompts: the model has no tokenizer");
+    } else {
+        char *report = NULL;
+        FAILS(AMS_STATUS_INVALID_ARGUMENT, "qwxzrtpl", ams_session_set_text(session, "qwxzrtpl", &error));
+        FAILS(AMS_STATUS_INVALID_ARGUMENT, "prompt", ams_session_segment(session, NULL, NULL, NULL, &error));
+        SUCCEEDS(ams_session_set_text(session, "liver", &error));
+        SUCCEEDS(ams_session_segment(session, NULL, NULL, NULL, &error));
+        uint8_t *liver = read_mask(session, 1);
+        SUCCEEDS(ams_session_report(session, &report, &error));
+        CHECK(strstr(report, "\"liver\"") != NULL);
+        SUCCEEDS(ams_session_set_text(session, "spleen", &error));
+        SUCCEEDS(ams_session_segment(session, NULL, NULL, NULL, &error));
+        uint8_t *spleen = read_mask(session, 1);
+        CHECK(memcmp(liver, spleen, VOXELS) != 0);
+        ams_string_free(report);
+        free(liver), free(spleen);
+    }
+    ams_session_free(session);
+}
+
 static void on_message(ams_log_level level, const char *message, void *user_data) {
     CHECK(level >= AMS_LOG_ERROR && level <= AMS_LOG_INFO && message[0] != '\0');
     ++*(int *)user_data;
@@ -248,6 +274,7 @@ int main(int argc, char **argv) {
     check_cancellation(session);
     if (!cancelled_only) {
         check_spaces(model, image);
+        check_text(model, image);
         /* The session holds what it needs. */
         ams_model_free(model), ams_image_free(image);
         model = NULL, image = NULL;

@@ -107,6 +107,11 @@ impl Bundle {
         self.json["config"].as_str().unwrap_or(if self.name.contains("full") { "full" } else { "mini" })
     }
 
+    /// The manifest of the synthetic weights.
+    pub fn manifest(&self) -> PathBuf {
+        self.root.join(format!("manifest_{}.json", self.config_name()))
+    }
+
     /// The seed of the synthetic weights.
     pub fn seed(&self) -> u64 {
         self.json["seed"].as_u64().expect("a bundle names its seed")

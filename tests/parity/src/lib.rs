@@ -11,4 +11,4 @@ mod weights;
 
 pub use bundle::{Bundle, bundles, data_folder, notes, skipped};
 pub use close::{assert_close, assert_close_slices, tolerance};
-pub use weights::{golden_model, golden_network, synthetic_tensors, uniform};
+pub use weights::{golden_model, golden_network, uniform, write_synthetic_checkpoint};

@@ -10,6 +10,8 @@ use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::{Device, RawTensor, SegVol, Tokenizer};
 use adaptmedseg_segment::{Description, Model};
 use burn::tensor::DType;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -81,24 +83,42 @@ fn shape(entry: &Value) -> Vec<usize> {
     entry["shape"].as_array().expect("shape").iter().map(|size| size.as_u64().expect("size") as usize).collect()
 }
 
-/// Every float tensor of a manifest, under its name in a model folder.
-pub fn synthetic_tensors(manifest: &Path, seed: u64) -> BTreeMap<String, RawTensor> {
+/// Every float tensor of a manifest, under its name in the original's checkpoints.
+fn synthetic_checkpoint(manifest: &Path, seed: u64) -> BTreeMap<String, RawTensor> {
     let text = std::fs::read(manifest).unwrap_or_else(|error| panic!("{}: {error}", manifest.display()));
     let manifest: Value = serde_json::from_slice(&text).expect("a manifest");
     let entries = manifest["tensors"].as_array().expect("tensors");
     let floats = entries.iter().filter(|entry| entry["kind"] != "arange");
     floats
-        .filter_map(|entry| {
-            let name = checkpoint::model_name(entry["name"].as_str().expect("name"))?;
+        .map(|entry| {
             let bytes: Vec<u8> = values(entry, seed).into_iter().flat_map(f32::to_le_bytes).collect();
-            Some((name, RawTensor { dtype: DType::F32, shape: shape(entry), bytes: bytes.into() }))
+            let tensor = RawTensor { dtype: DType::F32, shape: shape(entry), bytes: bytes.into() };
+            (entry["name"].as_str().expect("name").to_owned(), tensor)
         })
         .collect()
 }
 
+/// [`synthetic_checkpoint`] under the names of a model folder.
+fn synthetic_tensors(manifest: &Path, seed: u64) -> BTreeMap<String, RawTensor> {
+    let renamed = |(name, tensor): (String, _)| Some((checkpoint::model_name(&name)?, tensor));
+    synthetic_checkpoint(manifest, seed).into_iter().filter_map(renamed).collect()
+}
+
+/// Writes [`synthetic_checkpoint`] as a safetensors file, as the original's weights are published.
+///
+/// # Panics
+/// If the file cannot be written.
+pub fn write_synthetic_checkpoint(manifest: &Path, seed: u64, target: &Path) {
+    let tensors = synthetic_checkpoint(manifest, seed);
+    let views = tensors.iter().map(|(name, tensor)| {
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), &tensor.bytes).expect("as many bytes as it says");
+        (name, view)
+    });
+    safetensors::serialize_to_file(views, None, target).unwrap_or_else(|error| panic!("{}: {error}", target.display()));
+}
+
 fn golden_tensors(bundle: &Bundle) -> (ModelConfig, BTreeMap<String, RawTensor>) {
-    let manifest = bundle.root.join(format!("manifest_{}.json", bundle.config_name()));
-    let tensors = synthetic_tensors(&manifest, bundle.seed());
+    let tensors = synthetic_tensors(&bundle.manifest(), bundle.seed());
     let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect();
     (checkpoint::infer_config(&shapes, None).expect("sizes from the tensors"), tensors)
 }
