@@ -166,9 +166,6 @@ def read_nifti():
         header["sform_code"] = 0
         header.set_qform(affine(rotation()), 1)
 
-    def neither(header):
-        header["sform_code"] = header["qform_code"] = 0
-
     def both(header):
         header.set_qform(affine(np.eye(3)), 1)
         header.set_sform(affine(rotation()), 2)
@@ -176,13 +173,22 @@ def read_nifti():
     def micron(header):
         header.set_xyzt_units("micron")
 
-    # Without codes the standard's method 1 starts at the first voxel; nibabel centres the image instead.
-    for change, wanted in [(qform_only, affine(rotation())), (neither, np.diag([*SPACING, 1.0])),
-                           (both, affine(rotation())), (micron, np.diag([1e-3, 1e-3, 1e-3, 1]) @ affine(rotation()))]:
+    for change, wanted in [(qform_only, affine(rotation())), (both, affine(rotation())),
+                           (micron, np.diag([1e-3, 1e-3, 1e-3, 1]) @ affine(rotation()))]:
         @case(f"placed by {change.__name__}")
         def _(folder):
             array = voxels()
             compare(folder, nifti(folder, array, affine(rotation()), change=change), array, wanted)
+
+    @case("placed by neither sform nor qform")
+    def _(folder):
+        array = voxels()
+        path = nifti(folder, array, affine(rotation()))
+        data = bytearray(path.read_bytes())
+        data[252:256] = bytes(4)  # nibabel always writes a code
+        path.write_bytes(data)
+        # By the standard's method 1 the first voxel is the origin; nibabel centres the image instead.
+        compare(folder, path, array, np.diag([*SPACING, 1.0]))
 
     for endian, klass in itertools.product("<>", [nib.Nifti1Image, nib.Nifti2Image]):
         @case(f"4-D {endian} {klass.__name__}")
