@@ -30,8 +30,9 @@ fn prompts(bundle: &Bundle) -> Vec<String> {
 
 #[test]
 fn parity_imported_checkpoint_segments_as_the_original() {
+    let bundles = bundles("pipeline", "pipe_mini");
     let Some(data) = data_folder() else { return };
-    for bundle in bundles("pipeline", "pipe_mini") {
+    for bundle in bundles {
         if bundle.has("prompt.points") {
             // The original draws points at random in the zoom-in; `parity_pipeline` repeats its draws.
             continue;

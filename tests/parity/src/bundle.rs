@@ -127,9 +127,14 @@ impl Bundle {
         tensors.tensor(name).is_ok() || tensors.tensor(&format!("{name}.idx")).is_ok()
     }
 
-    /// Shape of a tensor that is stored whole.
+    /// Shape of a tensor, whole or sampled.
     pub fn shape(&self, name: &str) -> Vec<usize> {
-        self.tensors().tensor(name).unwrap_or_else(|_| panic!("{}: no tensor {name}", self.name)).shape().to_vec()
+        if let Ok(view) = self.tensors().tensor(name) {
+            return view.shape().to_vec();
+        }
+        let noted = self.json["tensors"][name]["shape"].as_array();
+        let noted = noted.unwrap_or_else(|| panic!("{}: no tensor {name}", self.name));
+        noted.iter().map(|size| size.as_u64().expect("a size") as usize).collect()
     }
 
     /// A tensor's elements as float32, whatever they are stored as.

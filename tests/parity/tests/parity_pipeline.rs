@@ -43,8 +43,9 @@ fn recorded_draws(bundle: &Bundle) -> Vec<LabelledPoints> {
 
 #[test]
 fn parity_whole_volume_in_reference_mode() {
+    let bundles = bundles("pipeline", "pipe_");
     let Some(data) = data_folder() else { return };
-    for bundle in bundles("pipeline", "pipe_") {
+    for bundle in bundles {
         let path = data.join(bundle.json["volume"].as_str().expect("a file name"));
         let image = read(&path, &ReadOptions::default()).expect("a readable volume");
         let model = golden_model(&bundle);

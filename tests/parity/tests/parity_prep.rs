@@ -45,8 +45,9 @@ const ZOOMS: [(&str, [usize; 3]); 2] = [("zoom_mini", [64, 64, 16]), ("zoom_full
 
 #[test]
 fn parity_preprocessing() {
+    let bundles = bundles("prep", "prep_");
     let Some(data) = data_folder() else { return };
-    for bundle in bundles("prep", "prep_") {
+    for bundle in bundles {
         let name = &bundle.name;
         let path = data.join(bundle.json["source"].as_str().expect("a file name"));
         let info = read_info(&path).expect("a header");
