@@ -36,7 +36,7 @@ def copy(source, folder, name, keep):
         if keep(key):
             out.update({key: tensor} if key.startswith(SLIDING) else sample(key, tensor))
     notes["tensors"] = {key: {"shape": list(value.shape), "dtype": str(value.dtype)} for key, value in out.items()}
-    notes.pop("stats", None)
+    notes["stats"] = {key: {"shape": list(tensor.shape)} for key, tensor in tensors.items() if key + ".idx" in out}
     (HERE / folder).mkdir(parents=True, exist_ok=True)
     save_file(out, HERE / folder / f"{name}.safetensors")
     (HERE / folder / f"{name}.json").write_text(json.dumps(notes) + "\n")

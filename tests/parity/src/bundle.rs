@@ -132,7 +132,8 @@ impl Bundle {
         if let Ok(view) = self.tensors().tensor(name) {
             return view.shape().to_vec();
         }
-        let noted = self.json["tensors"][name]["shape"].as_array();
+        // Where a tensor is sampled, its statistics have the whole's shape.
+        let noted = self.json["stats"][name]["shape"].as_array();
         let noted = noted.unwrap_or_else(|| panic!("{}: no tensor {name}", self.name));
         noted.iter().map(|size| size.as_u64().expect("a size") as usize).collect()
     }
