@@ -23,6 +23,12 @@
 #define AMS_ABI_VERSION 0
 
 /**
+ * An adapter of a model: low-rank corrections, a context prior, or both. It never changes, so any number of sessions
+ * and threads may use it at the same time. Sessions keep what they need of it, so it may be freed before them.
+ */
+typedef struct ams_adapter ams_adapter;
+
+/**
  * A token that stops the calls it was given to. It can be used from several threads at the same time, and once
  * cancelled it stays so: make a new one for the next call.
  */
@@ -449,6 +455,87 @@ typedef struct {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/**
+ * Opens an adapter folder for a model. Any number of adapters may be open for one model; a session uses one or none.
+ *
+ * With `merge` other than 0 the adapter's corrections are added to copies of the weights they correct: faster runs,
+ * for that much memory. `out` receives the adapter; free it with `ams_adapter_free`.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument or an empty path; `AMS_STATUS_IO` and `AMS_STATUS_FORMAT`
+ * for a folder that is absent, damaged or no adapter; `AMS_STATUS_UNSUPPORTED` for one that was made for another
+ * model.
+ *
+ * Thread: any. Since 0.1.
+ */
+ams_status ams_adapter_open(const ams_model *model,
+                            const char *path,
+                            int32_t merge,
+                            ams_adapter **out,
+                            ams_error **error);
+
+/**
+ * Frees an adapter. NULL is allowed. Sessions that use it stay usable.
+ *
+ * Thread: any, but once, and while no other call uses the handle. Since 0.1.
+ */
+void ams_adapter_free(ams_adapter *adapter);
+
+/**
+ * Describes an adapter.
+ *
+ * `out_json` receives the JSON object of its `adapter.json`: `name`, `license`, `base` (SHA-256 of the weights it was
+ * made for), `base_name`, `modalities`, `tasks`, `lora` and `prior`. Free it with `ams_string_free`.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` if `adapter` or `out_json` is NULL.
+ *
+ * Thread: any. Since 0.1.
+ */
+ams_status ams_adapter_describe(const ams_adapter *adapter,
+                                char **out_json,
+                                ams_error **error);
+
+/**
+ * Uses an adapter in the runs to come, or with NULL none: then results are the model's own, bit for bit. Costs nothing
+ * but the encoded windows that depend on it. The mask and the undo stay.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL session or an adapter of another model than the session's;
+ * `AMS_STATUS_BUSY`.
+ *
+ * Thread: the session's. Since 0.1.
+ */
+ams_status ams_session_set_adapter(ams_session *session,
+                                   const ams_adapter *adapter,
+                                   ams_error **error);
+
+/**
+ * Says what is looked for, for the context prior of an adapter; NULL: unknown. It is never guessed from the text
+ * prompt. Without a context prior it has no effect.
+ *
+ * `task` is UTF-8 and copied. Set the adapter first.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL session, a text that is not UTF-8, or a task that the session's
+ * adapter has no tokens for; `AMS_STATUS_BUSY`.
+ *
+ * Thread: the session's. Since 0.1.
+ */
+ams_status ams_session_set_task(ams_session *session,
+                                const char *task,
+                                ams_error **error);
+
+/**
+ * Says which modality's tokens the context prior of an adapter takes, where `ams_session_set_modality` is too coarse,
+ * such as `T2`; NULL: unknown. `ams_session_set_modality` chooses those of `CT` or `MR`.
+ *
+ * `modality` is UTF-8 and copied; a modality the adapter has no tokens for is taken as unknown.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL session or a text that is not UTF-8; `AMS_STATUS_BUSY`.
+ *
+ * Thread: the session's. Since 0.1.
+ */
+ams_status ams_session_set_modality_prior(ams_session *session,
+                                          const char *modality,
+                                          ams_error **error);
 
 /**
  * Makes a token nobody has cancelled.

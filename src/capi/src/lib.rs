@@ -8,6 +8,7 @@
 // The names are C's. The contract of each function's pointers stands in its own prose, which is the header's text.
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
+pub mod adapter;
 mod arg;
 pub mod cancel;
 pub mod device;

@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Info(InfoArgs),
     Import(ImportArgs),
     Segment(Box<SegmentArgs>),
+    Adapter(AdapterArgs),
     Overlay(OverlayArgs),
 }
 
@@ -135,6 +136,12 @@ pub(crate) struct SegmentArgs {
     #[arg(long, value_name = "CT|MR", default_value = "unknown", hide_default_value = true,
           value_parser = Modality::from_str)]
     pub modality: Modality,
+    /// An adapter of the model
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// What is looked for, for the adapter's context prior
+    #[arg(long, value_name = "NAME", requires = "adapter")]
+    pub task: Option<String>,
     /// default, or reference (the original's behaviour, mistakes included)
     #[arg(long, default_value = "default", value_parser = Mode::from_str)]
     pub mode: Mode,
@@ -159,6 +166,70 @@ pub(crate) struct SegmentArgs {
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// Describe an adapter, or turn it into something else.
+#[derive(Debug, Args)]
+pub(crate) struct AdapterArgs {
+    #[command(subcommand)]
+    pub command: AdapterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdapterCommand {
+    /// Describe an adapter
+    Info {
+        /// The adapter folder
+        adapter: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a model whose weights have the adapter's corrections in them
+    Merge {
+        /// The adapter folder
+        adapter: PathBuf,
+        /// The model it was made for
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        /// The model folder to make
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Replace a model folder that is there already
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Make an adapter of what PEFT saved for SegVol
+    ImportPeft {
+        /// The folder that holds `image_encoder` or `mask_decoder`, or both
+        peft: PathBuf,
+        /// The model it was made for
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        /// The adapter folder to make
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Name of the adapter
+        #[arg(long)]
+        name: Option<String>,
+        /// Licence of its weights
+        #[arg(long)]
+        license: Option<String>,
+        /// Replace an adapter folder that is there already
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Write an adapter as PEFT would
+    ExportPeft {
+        /// The adapter folder
+        adapter: PathBuf,
+        /// The model it was made for
+        #[arg(long, value_name = "DIR")]
+        model: PathBuf,
+        /// The folder to make
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// Draw slices of an image with a mask over them.

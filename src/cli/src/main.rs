@@ -2,6 +2,7 @@
 //!
 //! Exit codes are documented in `--help` and listed in [`failure::Code`].
 
+mod adapter;
 mod args;
 mod demo;
 mod failure;
@@ -48,6 +49,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Info(args) => info::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Segment(args) => segment::run(&args),
+        Command::Adapter(args) => adapter::run(&args),
         Command::Overlay(args) => overlay::run(&args),
     }
 }

@@ -1,5 +1,6 @@
 //! How a mask came about: the report, and the one line for people.
 
+use adaptmedseg_segment::adapters::AdapterConfig;
 use adaptmedseg_segment::volume::{Geometry, ImageInfo, NonFinite};
 use adaptmedseg_segment::{Description, MemoryEstimate, Outcome, peak_memory_bytes};
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ pub(crate) struct Run<'a> {
     pub channel: Option<usize>,
     pub model_path: &'a Path,
     pub model: &'a Description,
+    pub adapter: Option<&'a AdapterConfig>,
+    pub task: Option<&'a str>,
     pub non_finite: NonFinite,
     pub outcome: &'a Outcome,
     pub mask: &'a Path,
@@ -77,6 +80,8 @@ impl Run<'_> {
             },
             "mode": report.mode,
             "modality": report.modality,
+            "adapter": self.adapter.map(|adapter| json!({ "name": adapter.name, "license": adapter.license })),
+            "task": self.task,
             "prompts": report.prompts,
             "windows": {
                 "total": report.windows_total,

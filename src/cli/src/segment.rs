@@ -7,7 +7,7 @@ use crate::outputs::{Kind, Outputs};
 use crate::progress::Bar;
 use crate::report::{self, Run};
 use adaptmedseg_segment::volume::{self, ReadOptions, Scalar, Volume, WriteOptions};
-use adaptmedseg_segment::{Model, OpenOptions, Session};
+use adaptmedseg_segment::{LoadedAdapter, Model, OpenOptions, Session};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,6 +48,8 @@ pub(crate) fn run(args: &SegmentArgs) -> Result<()> {
         channel: args.channel,
         model_path: &args.model,
         model: model.description(),
+        adapter: session.adapter().map(LoadedAdapter::config),
+        task: session.task(),
         non_finite: session.non_finite(),
         outcome,
         mask: &args.out,
@@ -94,6 +96,11 @@ fn previous_mask(path: &Path, image: &Volume<f32>) -> Result<Vec<u8>> {
 fn add_prompts(session: &mut Session, args: &SegmentArgs, previous: Option<&[u8]>) -> Result<()> {
     session.set_mode(args.mode);
     session.set_modality(args.modality);
+    if let Some(path) = &args.adapter {
+        let adapter = session.model().load_adapter(path, false)?;
+        session.set_adapter(Some(&adapter))?;
+        session.set_task(args.task.as_deref())?;
+    }
     for point in &args.points {
         session.add_point(point.prompt(args.space))?;
     }

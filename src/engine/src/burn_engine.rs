@@ -1,13 +1,19 @@
 //! The built-in engine: the model crate on Burn's Flex backend, on the processor.
 
+use crate::burn_trainer::BurnTrainer;
 use crate::error::{Error, Result};
 use crate::threads::Threads;
-use crate::{Decoded, Engine, EngineInfo, ImageEmbedding, TextEmbedding, WindowPrompts, devices};
+use crate::{
+    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, ImageEmbedding, TextEmbedding, Trainer, TrainerConfig,
+    WindowPrompts, devices,
+};
+use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::{Device, Prompts, RawTensor, SegVol, Tokenizer};
 use burn::tensor::{Tensor, TensorData};
 use std::fmt;
+use std::sync::Arc;
 
 /// The model on Burn, with a thread pool of its own: the host's pools are left alone.
 pub struct BurnEngine {
@@ -15,7 +21,7 @@ pub struct BurnEngine {
     config: ModelConfig,
     tokenizer: Option<Tokenizer>,
     device: Device,
-    pool: Threads,
+    pool: Arc<Threads>,
     info: EngineInfo,
 }
 
@@ -61,6 +67,7 @@ impl BurnEngine {
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         let pool = Threads::new(threads)
             .map_err(|error| Error::Internal(format!("cannot start {threads} threads: {error}")))?;
+        let pool = Arc::new(pool);
         let model = config.init(&device).load(&device, source)?;
         let info = EngineInfo {
             engine: "flex".into(),
@@ -72,9 +79,41 @@ impl BurnEngine {
         Ok(Self { model, config, tokenizer, device, pool, info })
     }
 
-    fn grid(&self) -> [usize; 3] {
-        self.config.image_encoder.grid()
+    /// The network a call means.
+    fn network<'a>(&'a self, adapter: Option<&'a AttachedAdapter>) -> Result<&'a SegVol> {
+        match adapter {
+            None => Ok(&self.model),
+            Some(adapter) => adapter.get().ok_or_else(|| foreign("an adapter")),
+        }
     }
+}
+
+fn foreign(what: &str) -> Error {
+    Error::Internal(format!("{what} of another engine"))
+}
+
+/// The prompts of a window as the model takes them.
+pub(crate) fn model_prompts(prompts: &WindowPrompts) -> Result<Prompts> {
+    let text = match &prompts.text {
+        Some(text) => Some(text.get::<Tensor<2>>().ok_or_else(|| foreign("a text"))?.clone()),
+        None => None,
+    };
+    let prompts = Prompts { points: prompts.points.clone(), bounding_box: prompts.bounding_box, text };
+    if prompts.is_empty() { Err(Error::Internal("decode without a prompt".into())) } else { Ok(prompts) }
+}
+
+/// A window as the model takes it, `[1, 1, D, H, W]`.
+pub(crate) fn window_tensor(window: &[f32], size: [usize; 3], device: &Device) -> Result<Tensor<5>> {
+    let [depth, height, width] = size;
+    if window.len() != depth * height * width {
+        return Err(Error::Internal(format!("a window of {} voxels, not {depth}x{height}x{width}", window.len())));
+    }
+    Ok(Tensor::from_data(TensorData::new(window.to_vec(), [1, 1, depth, height, width]), device))
+}
+
+/// The elements of a tensor on the host.
+pub(crate) fn elements<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
+    tensor.into_data().try_into_vec().map_err(|error| Error::Internal(format!("the result cannot be read: {error:?}")))
 }
 
 fn embedding_bytes(config: &ModelConfig) -> u64 {
@@ -103,16 +142,10 @@ impl Engine for BurnEngine {
         &self.config
     }
 
-    fn encode_image(&self, window: &[f32]) -> Result<ImageEmbedding> {
-        let [depth, height, width] = self.config.image_encoder.image_size;
-        if window.len() != depth * height * width {
-            return Err(Error::Internal(format!("a window of {} voxels, not {depth}x{height}x{width}", window.len())));
-        }
-        let embedding = self.pool.install(|| {
-            let data = TensorData::new(window.to_vec(), [1, 1, depth, height, width]);
-            self.model.image_encoder().forward(Tensor::from_data(data, &self.device))
-        });
-        Ok(ImageEmbedding::new(embedding))
+    fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {
+        let window = window_tensor(window, self.config.image_encoder.image_size, &self.device)?;
+        let network = self.network(adapter)?;
+        Ok(ImageEmbedding::new(self.pool.install(|| network.image_encoder().forward(window))))
     }
 
     fn encode_text(&self, name: &str) -> Result<TextEmbedding> {
@@ -126,23 +159,28 @@ impl Engine for BurnEngine {
         Ok(())
     }
 
-    fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts) -> Result<Decoded> {
-        let foreign = || Error::Internal("an embedding of another engine".into());
-        let embedding = image.get::<Tensor<3>>().ok_or_else(foreign)?.clone();
-        let text = match &prompts.text {
-            Some(text) => Some(text.get::<Tensor<2>>().ok_or_else(foreign)?.clone()),
-            None => None,
-        };
-        let prompts = Prompts { points: prompts.points.clone(), bounding_box: prompts.bounding_box, text };
-        if prompts.is_empty() {
-            return Err(Error::Internal("decode without a prompt".into()));
-        }
-        let (logits, iou) = self.pool.install(|| {
-            let masks = self.model.decode(embedding, self.grid(), &prompts);
-            let logits = SegVol::upsample(masks.low_res, self.config.image_encoder.image_size);
-            (logits.into_data().try_into_vec(), masks.iou.into_data().try_into_vec())
-        });
-        let unread = |error| Error::Internal(format!("the result cannot be read: {error:?}"));
-        Ok(Decoded { logits: logits.map_err(unread)?, iou: iou.map_err(unread)? })
+    fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, adapted: Option<Adapted>) -> Result<Decoded> {
+        let embedding = image.get::<Tensor<3>>().ok_or_else(|| foreign("an embedding"))?.clone();
+        let prompts = model_prompts(prompts)?;
+        let network = self.network(adapted.map(|adapted| adapted.adapter))?;
+        let unknown = AdapterContext::default();
+        let context = adapted.map_or(&unknown, |adapted| adapted.context);
+        let size = self.config.image_encoder.image_size;
+        self.pool.install(|| {
+            let fused = network.fuse(embedding, context);
+            let masks = network.decode(fused.image, self.config.image_encoder.grid(), &prompts, &fused.effect);
+            Ok(Decoded { logits: elements(SegVol::upsample(masks.low_res, size))?, iou: elements(masks.iou)? })
+        })
+    }
+
+    fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter> {
+        let network = self.model.with_adapter(adapter)?;
+        Ok(AttachedAdapter::new(if merge { self.pool.install(|| network.merged()) } else { network }))
+    }
+
+    fn trainer(&self, adapter: Adapter, config: TrainerConfig) -> Result<Box<dyn Trainer>> {
+        let model = self.model.clone();
+        let trainer = BurnTrainer::new(model, self.config.clone(), adapter, config, &self.device, self.pool.clone())?;
+        Ok(Box::new(trainer))
     }
 }

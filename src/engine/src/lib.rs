@@ -4,12 +4,16 @@
 //! window. What an engine encodes stays where it was made, behind an opaque handle.
 
 mod burn_engine;
+mod burn_trainer;
 mod error;
 mod threads;
+mod training;
 
 pub use burn_engine::BurnEngine;
 pub use error::{Error, Result};
+pub use training::{Evaluation, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
 
+use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::config::ModelConfig;
 use std::any::Any;
 use std::fmt;
@@ -23,13 +27,13 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// The architecture of the model.
     fn config(&self) -> &ModelConfig;
 
-    /// Encodes one window.
+    /// Encodes one window, with an adapter or without.
     ///
     /// `window` has the configured image size, row-major (D, H, W), W fastest, values in `[0, 1]`.
     ///
     /// # Errors
-    /// A window of another size; a failure of the device.
-    fn encode_image(&self, window: &[f32]) -> Result<ImageEmbedding>;
+    /// A window of another size; an adapter that another engine attached; a failure of the device.
+    fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding>;
 
     /// Encodes the model's sentence about a structure.
     ///
@@ -46,8 +50,30 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Logits of one window for these prompts, at the window's own size.
     ///
     /// # Errors
-    /// No prompt; an embedding that another engine made.
-    fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts) -> Result<Decoded>;
+    /// No prompt; an embedding or an adapter that another engine made.
+    fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, adapted: Option<Adapted>) -> Result<Decoded>;
+
+    /// Puts an adapter beside the model, whose weights it shares: any number may be attached, and each call says which it
+    /// means. `merge` adds its corrections to copies of the weights they correct: faster, for that much memory.
+    ///
+    /// # Errors
+    /// An adapter for layers of other sizes.
+    fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter>;
+
+    /// A trainer of an adapter, from where the adapter stands. The model itself does not change.
+    ///
+    /// # Errors
+    /// An adapter for layers of other sizes.
+    fn trainer(&self, adapter: Adapter, config: TrainerConfig) -> Result<Box<dyn Trainer>>;
+}
+
+/// An attached adapter, and what its context prior is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Adapted<'a> {
+    /// The adapter.
+    pub adapter: &'a AttachedAdapter,
+    /// Modality and task.
+    pub context: &'a AdapterContext,
 }
 
 /// The prompts of one window, coordinates (d, h, w) in voxels of the window, voxel centres at whole numbers.
@@ -142,6 +168,10 @@ macro_rules! opaque {
 opaque!(
     /// An encoded window, on the device of the engine that made it.
     ImageEmbedding
+);
+opaque!(
+    /// A model with an adapter beside it, on the device of the engine that attached it.
+    AttachedAdapter
 );
 opaque!(
     /// An encoded text, on the device of the engine that made it.

@@ -1,9 +1,10 @@
 //! The image encoder: a 3-D vision transformer over one window (reference: MONAI `ViT`, quirks 1-6).
 
 use crate::config::ImageEncoderConfig;
-use crate::nn::{self, Epilogue, Kernels, split_heads};
+use crate::linear::{Epilogue, Linear, linears};
+use crate::nn::{self, Kernels, split_heads};
 use burn::module::{Module, Param};
-use burn::nn::{Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Initializer, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
 /// Vision transformer: patches of the window become tokens, blocks of self-attention and MLP refine them.
@@ -52,6 +53,11 @@ impl ImageEncoder {
         states
     }
 
+    /// The first stage: window to tokens.
+    pub fn patch_embedding(&self) -> &PatchEmbedding {
+        &self.patch_embedding
+    }
+
     /// The blocks, in order.
     pub fn blocks(&self) -> &[TransformerBlock] {
         &self.blocks
@@ -79,7 +85,7 @@ impl PatchEmbedding {
         let tokens = config.grid().iter().product();
         let voxels = patch_depth * patch_height * patch_width;
         Self {
-            proj: LinearConfig::new(voxels, config.embed_dim).init(device),
+            proj: Linear::new(voxels, config.embed_dim, device),
             position_embeddings: Initializer::Normal { mean: 0.0, std: 0.02 }
                 .init([1, tokens, config.embed_dim], device),
             patch_depth,
@@ -119,14 +125,14 @@ impl TransformerBlock {
         Self {
             norm1: LayerNormConfig::new(config.embed_dim).init(device),
             attn: SelfAttention {
-                qkv: LinearConfig::new(config.embed_dim, 3 * config.embed_dim).with_bias(false).init(device),
-                out_proj: LinearConfig::new(config.embed_dim, config.embed_dim).init(device),
+                qkv: Linear::without_bias(config.embed_dim, 3 * config.embed_dim, device),
+                out_proj: Linear::new(config.embed_dim, config.embed_dim, device),
                 num_heads: config.num_heads,
             },
             norm2: LayerNormConfig::new(config.embed_dim).init(device),
             mlp: MlpBlock {
-                linear1: LinearConfig::new(config.embed_dim, config.mlp_dim).init(device),
-                linear2: LinearConfig::new(config.mlp_dim, config.embed_dim).init(device),
+                linear1: Linear::new(config.embed_dim, config.mlp_dim, device),
+                linear2: Linear::new(config.mlp_dim, config.embed_dim, device),
             },
         }
     }
@@ -163,10 +169,10 @@ impl SelfAttention {
     /// - output: same
     pub fn forward(&self, tokens: Tensor<3>, epilogue: Epilogue, kernels: Kernels) -> Tensor<3> {
         let width = tokens.dims()[2];
-        let qkv = nn::linear(&self.qkv, tokens, Epilogue::None, kernels);
+        let qkv = self.qkv.forward_then(tokens, Epilogue::None, kernels);
         let [query, key, value] =
             [0, 1, 2].map(|part| split_heads(qkv.clone().narrow(2, part * width, width), self.num_heads));
-        nn::linear(&self.out_proj, nn::attention(query, key, value, None, kernels), epilogue, kernels)
+        self.out_proj.forward_then(nn::attention(query, key, value, None, kernels), epilogue, kernels)
     }
 }
 
@@ -179,7 +185,13 @@ pub struct MlpBlock {
 
 impl MlpBlock {
     fn forward(&self, tokens: Tensor<3>, epilogue: Epilogue, kernels: Kernels) -> Tensor<3> {
-        let hidden = nn::linear(&self.linear1, tokens, Epilogue::Gelu, kernels);
-        nn::linear(&self.linear2, hidden, epilogue, kernels)
+        let hidden = self.linear1.forward_then(tokens, Epilogue::Gelu, kernels);
+        self.linear2.forward_then(hidden, epilogue, kernels)
     }
 }
+
+linears!(ImageEncoder, layers: [], parts: [patch_embedding], lists: [blocks]);
+linears!(PatchEmbedding, layers: [proj], parts: [], lists: []);
+linears!(TransformerBlock, layers: [], parts: [attn, mlp], lists: []);
+linears!(SelfAttention, layers: [qkv, out_proj], parts: [], lists: []);
+linears!(MlpBlock, layers: [linear1, linear2], parts: [], lists: []);

@@ -6,21 +6,27 @@
 //!
 //! The device of a tensor decides at run time which backend computes; features of this crate decide which are built in.
 
+pub mod adapter;
 pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod image_encoder;
+pub mod linear;
 mod load;
 pub mod mask_decoder;
 pub mod nn;
+pub mod parameters;
+pub mod prior;
 pub mod prompt_encoder;
 mod segvol;
 pub mod text_encoder;
 mod tokenizer;
+pub mod train;
 pub mod transformer;
 
 pub use burn::tensor::Device;
 pub use error::{Error, ErrorKind, Misshaped, Result, TensorMismatch};
 pub use load::RawTensor;
+pub use parameters::NamedTensors;
 pub use segvol::{Prompts, SegVol};
 pub use tokenizer::Tokenizer;

@@ -4,10 +4,12 @@
 //! stride equals its kernel is then one matrix product whose result needs no rearrangement before the next one.
 
 use crate::config::ModelConfig;
+use crate::linear::{Linear, linears};
 use crate::nn::{self, Kernels, Mlp};
+use crate::prior::MaskEffect;
 use crate::transformer::{Streams, TwoWayTransformer};
 use burn::module::{Module, Param};
-use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Initializer};
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// Transformer, up-scaling, one small network per mask, and the head that rates the masks.
@@ -65,7 +67,7 @@ impl MaskDecoder {
             output_upscaling: OutputUpscaling::new(config, device),
             output_hypernetworks_mlps: (0..masks).map(|_| Mlp::new(width, width, channels, 3, device)).collect(),
             iou_prediction_head: Mlp::new(width, decoder.iou_head_hidden, masks, decoder.iou_head_depth, device),
-            txt_align_upscaled_embedding: LinearConfig::new(width, channels).init(device),
+            txt_align_upscaled_embedding: Linear::new(width, channels, device),
             num_mask_tokens: masks,
         }
     }
@@ -81,11 +83,16 @@ impl MaskDecoder {
         dense_prompt: Tensor<3>,
         sparse: Tensor<3>,
         text: Option<Tensor<2>>,
+        effect: &MaskEffect,
     ) -> Masks {
-        self.forward_traced(image, image_pe, dense_prompt, sparse, text, None)
+        self.forward_traced(image, image_pe, dense_prompt, sparse, text, effect, None)
     }
 
     /// [`forward`](Self::forward), noting the inner stages in `trace`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the original's decoder takes, the prior's effect and the trace"
+    )]
     pub fn forward_traced(
         &self,
         image: Tensor<3>,
@@ -93,6 +100,7 @@ impl MaskDecoder {
         dense_prompt: Tensor<3>,
         sparse: Tensor<3>,
         text: Option<Tensor<2>>,
+        effect: &MaskEffect,
         mut trace: Option<&mut Trace>,
     ) -> Masks {
         let [batch, _, width] = sparse.dims();
@@ -109,7 +117,12 @@ impl MaskDecoder {
                 }
             });
         let iou_token = hs.clone().narrow(1, 0, 1).squeeze_dim::<2>(1);
-        let hyper = self.hypernetworks(hs.clone());
+        let mask_tokens = hs.clone().narrow(1, 1, self.num_mask_tokens);
+        let mask_tokens = match &effect.tokens {
+            Some(added) => mask_tokens + added.clone(),
+            None => mask_tokens,
+        };
+        let hyper = self.hypernetworks(mask_tokens);
         let text = text.map(|text| self.txt_align_upscaled_embedding.forward(text));
 
         let normed = self.output_upscaling.first(keys);
@@ -119,6 +132,10 @@ impl MaskDecoder {
             // one product with the up-scaled image.
             Some(text) => hyper.clone() + text.clone().unsqueeze_dim(1),
             None => hyper.clone(),
+        };
+        let weights = match &effect.weights {
+            Some(added) => weights + added.clone(),
+            None => weights,
         };
         let masks = upscaled.clone().matmul(weights.swap_dims(1, 2));
         if let Some(trace) = trace {
@@ -132,12 +149,12 @@ impl MaskDecoder {
         Masks { low_res: self.output_upscaling.volume(masks), iou: self.iou_prediction_head.forward(iou_token) }
     }
 
-    fn hypernetworks(&self, hs: Tensor<3>) -> Tensor<3> {
+    fn hypernetworks(&self, mask_tokens: Tensor<3>) -> Tensor<3> {
         let each = self
             .output_hypernetworks_mlps
             .iter()
             .enumerate()
-            .map(|(mask, mlp)| mlp.forward(hs.clone().narrow(1, 1 + mask, 1)))
+            .map(|(mask, mlp)| mlp.forward(mask_tokens.clone().narrow(1, mask, 1)))
             .collect();
         Tensor::cat(each, 1)
     }
@@ -316,6 +333,13 @@ fn interpolation_matrix(from: usize, to: usize) -> Vec<f32> {
     }
     matrix
 }
+
+linears!(
+    MaskDecoder,
+    layers: [txt_align_upscaled_embedding],
+    parts: [transformer, iou_prediction_head],
+    lists: [output_hypernetworks_mlps]
+);
 
 #[cfg(test)]
 mod tests {

@@ -3,13 +3,14 @@
 //! On the Flex device without autodiff they run the kernels of `adaptmedseg-kernels`; on every other device, and
 //! wherever gradients are wanted, they are Burn's own operations. Both compute the same function.
 
+use crate::linear::{Linear, Linears};
 use burn::module::Module;
-use burn::nn::{LayerNorm, Linear};
+use burn::nn::LayerNorm;
 use burn::tensor::module as functional;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor, activation};
 
-/// Which implementation [`attention`], [`linear`], [`layer_norm`] and [`gelu`] use.
+/// Which implementation [`attention`], [`layer_norm`], [`gelu`] and [`Linear::forward_then`] use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kernels {
     /// The project's own kernels where the device has them, Burn's operations elsewhere.
@@ -38,7 +39,7 @@ pub fn attention(
     let value_dim = value.dims()[3];
     let scale = (head_dim as f64).powf(-0.5);
     #[cfg(feature = "flex")]
-    if kernels == Kernels::Fused && mask.is_none() && flex::runs_here(&query) {
+    if kernels == Kernels::Fused && mask.is_none() && [&query, &key, &value].into_iter().all(flex::runs_here) {
         return flex::attention(query, key, value, scale as f32);
     }
     let options = AttentionModuleOptions { scale: Some(scale), ..Default::default() };
@@ -52,7 +53,7 @@ pub fn attention(
 /// Layer normalisation over the last axis.
 pub fn layer_norm(norm: &LayerNorm, input: Tensor<3>, kernels: Kernels) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if kernels == Kernels::Fused && flex::runs_here(&input) {
+    if kernels == Kernels::Fused && flex::runs_here(&input) && flex::runs_here(&norm.gamma.val()) {
         return flex::layer_norm(norm, input);
     }
     norm.forward(input)
@@ -65,35 +66,6 @@ pub fn gelu<const D: usize>(input: Tensor<D>, kernels: Kernels) -> Tensor<D> {
         return flex::gelu(input);
     }
     activation::gelu(input)
-}
-
-/// What is done to the result of a linear layer.
-#[derive(Clone, Copy, Debug)]
-pub enum Epilogue<'a> {
-    /// Nothing.
-    None,
-    /// [`gelu`].
-    Gelu,
-    /// A residual of the result's shape is added.
-    Add(&'a Tensor<3>),
-}
-
-/// A linear layer and what follows it, in one pass over the result.
-///
-/// # Shapes
-/// - input: `[batch, tokens, in]`
-/// - output: `[batch, tokens, out]`
-pub fn linear(layer: &Linear, input: Tensor<3>, epilogue: Epilogue, kernels: Kernels) -> Tensor<3> {
-    #[cfg(feature = "flex")]
-    if kernels == Kernels::Fused && flex::runs_here(&input) && flex::rows_are_outputs(layer) {
-        return flex::linear(layer, input, epilogue);
-    }
-    let output = layer.forward(input);
-    match epilogue {
-        Epilogue::None => output,
-        Epilogue::Gelu => gelu(output, kernels),
-        Epilogue::Add(residual) => residual.clone() + output,
-    }
 }
 
 /// `[batch, tokens, heads * head_dim]` -> `[batch, heads, tokens, head_dim]`, without a copy.
@@ -113,10 +85,7 @@ impl Mlp {
     pub fn new(input: usize, hidden: usize, output: usize, depth: usize, device: &burn::tensor::Device) -> Self {
         let width = |layer: usize| if layer == 0 { input } else { hidden };
         let layers = (0..depth)
-            .map(|layer| {
-                let out = if layer + 1 == depth { output } else { hidden };
-                burn::nn::LinearConfig::new(width(layer), out).init(device)
-            })
+            .map(|layer| Linear::new(width(layer), if layer + 1 == depth { output } else { hidden }, device))
             .collect();
         Self { layers }
     }
@@ -135,12 +104,20 @@ impl Mlp {
     }
 }
 
+impl Linears for Mlp {
+    fn visit_linears(&mut self, prefix: &str, visit: &mut dyn FnMut(String, &mut Linear)) {
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            visit(format!("{prefix}.layers.{index}"), layer);
+        }
+    }
+}
+
 #[cfg(feature = "flex")]
-mod flex {
-    use super::Epilogue;
+pub(crate) mod flex {
+    use crate::linear::{Epilogue, Linear};
     use adaptmedseg_kernels::{AttentionShape, LinearShape, View};
     use burn::backend::Flex;
-    use burn::nn::{LayerNorm, Linear};
+    use burn::nn::LayerNorm;
     use burn::tensor::{Device, Tensor, TensorData};
     use burn_flex::FlexTensor;
 
@@ -196,15 +173,19 @@ mod flex {
         Tensor::from_data(TensorData::new(out, dims), &device)
     }
 
-    /// Whether a weight lies in memory as a checkpoint stores it, one row per output: the layout the kernel reads.
-    /// A weight drawn at random or replaced in training may lie the other way round.
-    pub(super) fn rows_are_outputs(layer: &Linear) -> bool {
+    /// Whether everything lies on the device, and the weight in memory as a checkpoint stores it, one row per output:
+    /// the layout the kernel reads. A weight drawn at random or replaced in training may lie the other way round.
+    pub(crate) fn linear_runs_here(layer: &Linear, input: &Tensor<3>, epilogue: Epilogue) -> bool {
         let weight = layer.weight.val();
         let [inputs, _] = weight.dims();
-        runs_here(&weight) && *primitive(weight).layout().strides() == [1, inputs as isize]
+        let residual = |residual: &Tensor<3>| runs_here(residual);
+        runs_here(input)
+            && runs_here(&weight)
+            && !matches!(epilogue, Epilogue::Add(tensor) if !residual(tensor))
+            && *primitive(weight).layout().strides() == [1, inputs as isize]
     }
 
-    pub(super) fn linear(layer: &Linear, input: Tensor<3>, epilogue: Epilogue) -> Tensor<3> {
+    pub(crate) fn linear(layer: &Linear, input: Tensor<3>, epilogue: Epilogue) -> Tensor<3> {
         let (device, [batch, tokens, inputs]) = (input.device(), input.dims());
         let weight = layer.weight.val();
         let outputs = weight.dims()[1];

@@ -1,12 +1,18 @@
 //! The whole network, from window and prompts to logits.
 
+use crate::adapter::{Adapter, AdapterContext};
 use crate::config::ModelConfig;
+use crate::error::{Error, Result};
 use crate::image_encoder::ImageEncoder;
+use crate::linear::Lora;
+use crate::linear::{Linear, Linears};
 use crate::mask_decoder::{MaskDecoder, Masks, interpolate_trilinear};
+use crate::prior::{ContextPrior, Fused, MaskEffect, PriorConfig};
 use crate::prompt_encoder::PromptEncoder;
 use crate::text_encoder::TextEncoder;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use std::collections::HashMap;
 
 /// SegVol: image encoder, text encoder, prompt encoder, mask decoder (Du et al., figure 2).
 #[derive(Module, Debug)]
@@ -15,6 +21,9 @@ pub struct SegVol {
     text_encoder: TextEncoder,
     prompt_encoder: PromptEncoder,
     mask_decoder: MaskDecoder,
+    // Skipped, as the corrections of linear layers are: an adapter is not part of the base.
+    #[module(skip)]
+    prior: Option<(PriorConfig, ContextPrior)>,
 }
 
 /// The prompts of one pass over one window. Coordinates are (d, h, w) in voxels of the window.
@@ -44,6 +53,7 @@ impl ModelConfig {
             text_encoder: TextEncoder::new(self, device),
             prompt_encoder: PromptEncoder::new(image.image_size, image.embed_dim, device),
             mask_decoder: MaskDecoder::new(self, device),
+            prior: None,
         }
     }
 }
@@ -69,11 +79,90 @@ impl SegVol {
         &self.mask_decoder
     }
 
+    /// This network with an adapter beside it. It shares every weight with this one, which is not changed.
+    ///
+    /// A part that does nothing yet, such as an untrained correction, is left out: the result is then this network's,
+    /// bit for bit.
+    ///
+    /// # Errors
+    /// An adapter for layers of other sizes.
+    pub fn with_adapter(&self, adapter: &Adapter) -> Result<Self> {
+        let mut network = self.without_adapter();
+        let mut corrections: HashMap<&str, &Lora> = adapter.lora().collect();
+        let mut misfit = None;
+        network.visit_linears(&mut |name, layer| {
+            let Some(lora) = corrections.remove(name.as_str()) else { return };
+            let ([input, output], [rank, a]) = (layer.sizes(), lora.a.lazy_shape().dims());
+            if a != input || lora.b.lazy_shape().dims() != [output, rank] {
+                misfit = Some(format!("its correction of {name} is for {a} inputs, the layer has {input} to {output}"));
+            } else if !lora.is_zero() {
+                layer.set_lora(Some(lora.clone()));
+            }
+        });
+        if let Some(name) = corrections.keys().next() {
+            misfit = Some(format!("it corrects {name}, which this model does not have"));
+        }
+        if let Some(message) = misfit {
+            return Err(Error::Unsupported {
+                message: format!("the adapter does not fit the model: {message}"),
+                hint: Some("use it with the model it was trained on".into()),
+            });
+        }
+        if let (Some(config), Some(prior)) = (&adapter.config().prior, adapter.prior())
+            && !prior.is_identity()
+        {
+            network.prior = Some((config.clone(), prior.clone()));
+        }
+        Ok(network)
+    }
+
+    /// The base alone.
+    #[must_use]
+    pub fn without_adapter(&self) -> Self {
+        let mut network = self.clone();
+        network.visit_linears(&mut |_, layer| layer.set_lora(None));
+        network.prior = None;
+        network
+    }
+
+    /// Adds the attached corrections to copies of the weights: more memory, and no time afterwards.
+    #[must_use]
+    pub fn merged(mut self) -> Self {
+        self.visit_linears(&mut |_, layer| layer.merge());
+        self
+    }
+
+    /// Hands the linear layers an adapter can correct to `visit`, with their names in a checkpoint.
+    pub(crate) fn visit_linears(&mut self, visit: &mut dyn FnMut(String, &mut Linear)) {
+        self.image_encoder.visit_linears("image_encoder", visit);
+        self.mask_decoder.visit_linears("mask_decoder", visit);
+    }
+
+    /// Whether a context prior is attached.
+    pub fn has_prior(&self) -> bool {
+        self.prior.is_some()
+    }
+
+    /// Joins the encoded window with the context prior, if one is attached.
+    ///
+    /// # Shapes
+    /// - image: `[1, d * h * w, embed_dim]`, the image encoder's output
+    pub fn fuse(&self, image: Tensor<3>, context: &AdapterContext) -> Fused {
+        match &self.prior {
+            None => Fused { image, effect: MaskEffect::default(), modality_logits: None },
+            Some((config, prior)) => prior.forward(
+                image,
+                config.modality_row(context.modality.as_deref()),
+                config.task_row(context.task.as_deref()),
+            ),
+        }
+    }
+
     /// Masks at low resolution for the prompts of one window.
     ///
     /// # Shapes
-    /// - image: `[1, d * h * w, embed_dim]`, the image encoder's output for a token grid of `grid`
-    pub fn decode(&self, image: Tensor<3>, grid: [usize; 3], prompts: &Prompts) -> Masks {
+    /// - image: `[1, d * h * w, embed_dim]`, the image of [`fuse`](Self::fuse) for a token grid of `grid`
+    pub fn decode(&self, image: Tensor<3>, grid: [usize; 3], prompts: &Prompts, effect: &MaskEffect) -> Masks {
         let device = image.device();
         let points = (!prompts.points.is_empty()).then(|| {
             let count = prompts.points.len();
@@ -94,6 +183,7 @@ impl SegVol {
             self.prompt_encoder.dense_prompt(),
             sparse,
             prompts.text.clone(),
+            effect,
         )
     }
 

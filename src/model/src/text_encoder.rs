@@ -1,10 +1,11 @@
 //! The text encoder: CLIP's text model, then a projection to the image's width (quirks 17-20).
 
 use crate::config::{ModelConfig, TextActivation, TextEncoderConfig};
+use crate::linear::Linear;
 use crate::nn::{self, Kernels, split_heads};
 use crate::tokenizer::Tokens;
 use burn::module::Module;
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 
 /// CLIP's text transformer and `dim_align`.
@@ -31,7 +32,7 @@ impl TextEncoder {
         let text = &config.text_encoder;
         Self {
             clip: ClipTextModel::new(text, device),
-            dim_align: LinearConfig::new(text.width, config.image_encoder.embed_dim).init(device),
+            dim_align: Linear::new(text.width, config.image_encoder.embed_dim, device),
         }
     }
 
@@ -111,7 +112,7 @@ pub struct ClipEncoderLayer {
 
 impl ClipEncoderLayer {
     fn new(config: &TextEncoderConfig, device: &Device) -> Self {
-        let square = || LinearConfig::new(config.width, config.width).init(device);
+        let square = || Linear::new(config.width, config.width, device);
         Self {
             self_attn: ClipAttention {
                 k_proj: square(),
@@ -122,8 +123,8 @@ impl ClipEncoderLayer {
             },
             layer_norm1: LayerNormConfig::new(config.width).init(device),
             mlp: ClipMlp {
-                fc1: LinearConfig::new(config.width, config.mlp_dim).init(device),
-                fc2: LinearConfig::new(config.mlp_dim, config.width).init(device),
+                fc1: Linear::new(config.width, config.mlp_dim, device),
+                fc2: Linear::new(config.mlp_dim, config.width, device),
                 activation: config.activation,
             },
             layer_norm2: LayerNormConfig::new(config.width).init(device),

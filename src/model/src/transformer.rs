@@ -2,9 +2,10 @@
 //! `TwoWayTransformer`, quirks 24-27).
 
 use crate::config::MaskDecoderConfig;
+use crate::linear::{Linear, linears};
 use crate::nn::{self, Kernels, split_heads};
 use burn::module::Module;
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor, activation};
 
 /// Alternating attention between prompt tokens ("queries") and image tokens ("keys").
@@ -89,8 +90,8 @@ impl TwoWayAttentionBlock {
             cross_attn_token_to_image: cross(),
             norm2: norm(),
             mlp: TokenMlp {
-                lin1: LinearConfig::new(embed_dim, config.mlp_dim).init(device),
-                lin2: LinearConfig::new(config.mlp_dim, embed_dim).init(device),
+                lin1: Linear::new(embed_dim, config.mlp_dim, device),
+                lin2: Linear::new(config.mlp_dim, embed_dim, device),
             },
             norm3: norm(),
             norm4: norm(),
@@ -150,12 +151,12 @@ pub struct Attention {
 
 impl Attention {
     fn new(embed_dim: usize, internal_dim: usize, num_heads: usize, device: &Device) -> Self {
-        let narrow = || LinearConfig::new(embed_dim, internal_dim).init(device);
+        let narrow = || Linear::new(embed_dim, internal_dim, device);
         Self {
             q_proj: narrow(),
             k_proj: narrow(),
             v_proj: narrow(),
-            out_proj: LinearConfig::new(internal_dim, embed_dim).init(device),
+            out_proj: Linear::new(internal_dim, embed_dim, device),
             num_heads,
         }
     }
@@ -171,3 +172,13 @@ impl Attention {
         self.out_proj.forward(nn::attention(query, key, value, None, Kernels::default()))
     }
 }
+
+linears!(TwoWayTransformer, layers: [], parts: [final_attn_token_to_image], lists: [layers]);
+linears!(
+    TwoWayAttentionBlock,
+    layers: [],
+    parts: [self_attn, cross_attn_token_to_image, mlp, cross_attn_image_to_token],
+    lists: []
+);
+linears!(TokenMlp, layers: [lin1, lin2], parts: [], lists: []);
+linears!(Attention, layers: [q_proj, k_proj, v_proj, out_proj], parts: [], lists: []);

@@ -3,6 +3,7 @@
 //! A [`Session`] is a [`Model`] looking at one image. It keeps the image's encoded windows, so that a further prompt
 //! costs only the decoder, and the steps taken, so that they can be undone. Masks come back on the image's own grid.
 
+mod adapter;
 mod cache;
 mod error;
 mod guided;
@@ -17,14 +18,20 @@ mod run;
 mod session;
 mod windows;
 
-pub use adaptmedseg_engine::{DeviceInfo, devices};
+pub use adapter::LoadedAdapter;
+pub use adaptmedseg_engine::{
+    DeviceInfo, Evaluation, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample, devices,
+};
+pub use adaptmedseg_model::adapter as adapters;
 pub use adaptmedseg_model::checkpoint;
 pub use adaptmedseg_model::config::ModelConfig;
+pub use adaptmedseg_model::train;
 pub use adaptmedseg_volume as volume;
 pub use error::{Error, ErrorKind, Result};
 pub use hooks::{CancelToken, Hooks, Progress, Stage};
 pub use memory::{MemoryEstimate, peak_memory_bytes};
 pub use model::{Description, Model, OpenOptions};
 pub use outcome::{Outcome, Report, Seconds};
+pub use prepare::TrainingVolume;
 pub use prompt::{BoxPrompt, Modality, Mode, Point, PromptSet, Space};
 pub use session::Session;

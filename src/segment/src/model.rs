@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use adaptmedseg_engine::{BurnEngine, Engine};
-use adaptmedseg_model::checkpoint::ModelFolder;
+use adaptmedseg_model::checkpoint::{MappedTensors, ModelFolder};
 use adaptmedseg_model::config::ModelConfig;
 use serde::Serialize;
 use std::path::Path;
@@ -25,6 +25,8 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     engine: Box<dyn Engine>,
     description: Description,
+    /// The weights' file, for its hash.
+    tensors: Option<MappedTensors>,
 }
 
 /// What a model is and where it runs.
@@ -84,12 +86,23 @@ impl Model {
             image_size: config.image_encoder.image_size,
             supports_text: folder.tokenizer().is_some(),
         };
-        Ok(Self::with_engine(Box::new(engine), description))
+        Ok(Self(Arc::new(Inner { engine: Box::new(engine), description, tensors: Some(folder.into_tensors()) })))
     }
 
     /// A model on an engine of the caller's.
     pub fn with_engine(engine: Box<dyn Engine>, description: Description) -> Self {
-        Self(Arc::new(Inner { engine, description }))
+        Self(Arc::new(Inner { engine, description, tensors: None }))
+    }
+
+    /// SHA-256 of the weights' file, in hexadecimal: what ties an adapter to its base. Empty for a model that was not
+    /// opened from a folder. Computed when first asked for, which reads the whole file.
+    pub fn hash(&self) -> &str {
+        self.0.tensors.as_ref().map_or("", MappedTensors::hash)
+    }
+
+    /// Whether both are one model.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// What the model is and where it runs.

@@ -7,7 +7,7 @@ use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_volume::preprocess::{
     crop_slice, foreground_normalise, foreground_region, min_max_normalise, paste_slice, resize_nearest_exact,
 };
-use adaptmedseg_volume::{Geometry, Region, Reorientation, Volume};
+use adaptmedseg_volume::{Geometry, Region, Reorientation, Volume, sanitise};
 
 /// Logit outside the foreground of the image, where the network never looks: as good as certainly not the structure.
 pub(crate) const BACKGROUND_LOGIT: f32 = -100.0;
@@ -131,6 +131,44 @@ impl Prepared {
         let low: [usize; 3] = std::array::from_fn(|axis| a[axis].min(b[axis]));
         let high: [usize; 3] = std::array::from_fn(|axis| a[axis].max(b[axis]) + 1);
         [low, high]
+    }
+}
+
+/// What the network learns from: an image as inference prepares it in the default mode, and a mask gone the same way.
+#[derive(Clone, Debug)]
+pub struct TrainingVolume {
+    /// Foreground voxels in `[0, 1]`, row-major (D, H, W), W fastest.
+    pub image: Vec<f32>,
+    /// 1 in the structure and 0 elsewhere, of the same size.
+    pub mask: Vec<u8>,
+    /// (D, H, W).
+    pub size: [usize; 3],
+    /// Voxels of the structure outside the foreground, where the network never looks.
+    pub lost: usize,
+}
+
+impl TrainingVolume {
+    /// Prepares an image and its mask: one byte per voxel of the image, i fastest, other than 0 in the structure.
+    ///
+    /// # Errors
+    /// A mask of another size; an image that no session would take.
+    pub fn new(mut image: Volume<f32>, mask: &[u8], config: &ModelConfig) -> Result<Self> {
+        if mask.len() != image.geometry.voxel_count() {
+            return Err(Error::argument(
+                format!("the mask has {} voxels, the image {}", mask.len(), image.geometry.voxel_count()),
+                "the mask must lie on the image's own grid",
+            ));
+        }
+        if image.data.iter().any(|value| !value.is_finite()) {
+            sanitise(&mut image)?;
+        }
+        let prepared = Prepared::new(&image, config, Mode::Default)?;
+        let mask: Vec<u8> = mask.iter().map(|&value| u8::from(value != 0)).collect();
+        let turned = prepared.plan.apply_to_slice(&mask, image.geometry.size);
+        let cropped = crop_slice(&turned, prepared.turned, &prepared.crop);
+        let count = |mask: &[u8]| mask.iter().filter(|&&value| value != 0).count();
+        let lost = count(&mask) - count(&cropped);
+        Ok(Self { image: prepared.image, mask: cropped, size: prepared.size, lost })
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::hooks::{Hooks, Stage};
 use crate::windows::{self, Array, Dhw, Padding, Stitch};
-use adaptmedseg_engine::{Engine, TextEmbedding, WindowPrompts};
+use adaptmedseg_engine::{Adapted, Engine, TextEmbedding, WindowPrompts};
 
 /// Extra positive points drawn in each window, besides the first (quirk 48).
 const EXTRA_POINTS: usize = 4;
@@ -43,6 +43,8 @@ pub struct Zoom<'a> {
     pub text: Option<&'a TextEmbedding>,
     /// Overlap of neighbouring windows.
     pub overlap: f64,
+    /// The adapter, if there is one.
+    pub adapted: Option<Adapted<'a>>,
 }
 
 /// What [`zoom_in`] returns.
@@ -73,8 +75,8 @@ pub fn zoom_in(engine: &dyn Engine, zoom: &Zoom, draw: &mut DrawPoints, hooks: &
         // In voxels of the unpadded region; may be negative.
         let place: [isize; 3] = std::array::from_fn(|axis| start[axis] as isize - before[axis] as isize);
         let prompts = window_prompts(zoom, index, start, place, window, starts.len() == 1, draw);
-        let embedding = engine.encode_image(&image.cut(place, window))?;
-        let logits = engine.decode(&embedding, &prompts)?.logits;
+        let embedding = engine.encode_image(&image.cut(place, window), zoom.adapted.map(|adapted| adapted.adapter))?;
+        let logits = engine.decode(&embedding, &prompts, zoom.adapted)?.logits;
         zoomed.means.push(logits.iter().map(|&logit| f64::from(logit)).sum::<f64>() / logits.len() as f64);
         zoomed.boxes.push(prompts.bounding_box);
         stitch.add(&logits, place, window);

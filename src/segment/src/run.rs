@@ -118,14 +118,16 @@ impl Session {
             report.windows_cached += 1;
             return Ok(embedding);
         }
-        let embedding = timed(&mut report.seconds.encode, || self.model.engine().encode_image(window))?;
+        let embedding = timed(&mut report.seconds.encode, || {
+            self.model.engine().encode_image(window, self.adapted().map(|adapted| adapted.adapter))
+        })?;
         report.windows_encoded += 1;
         self.cache.put(key, embedding.clone());
         Ok(embedding)
     }
 
     fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, report: &mut Report) -> Result<Decoded> {
-        Ok(timed(&mut report.seconds.decode, || self.model.engine().decode(image, prompts))?)
+        Ok(timed(&mut report.seconds.decode, || self.model.engine().decode(image, prompts, self.adapted()))?)
     }
 
     fn zoom_in(
@@ -199,6 +201,7 @@ impl Session {
             prompt: &prompt,
             text: placed.text.as_ref(),
             overlap: self.model.config().inference.overlap,
+            adapted: self.adapted(),
         };
         let mut seconds = 0.0;
         let zoomed = timed(&mut seconds, || reference::zoom_in(self.model.engine(), &zoom, &mut draw, hooks))?;

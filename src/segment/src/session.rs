@@ -1,5 +1,6 @@
 //! A model looking at one image: prompts, encoded windows, the mask, undo.
 
+use crate::adapter::LoadedAdapter;
 use crate::cache::{Cache, LIMIT_BYTES};
 use crate::error::{Error, Result};
 use crate::hooks::Hooks;
@@ -9,7 +10,8 @@ use crate::outcome::Outcome;
 use crate::prepare::{BACKGROUND_LOGIT, Prepared};
 use crate::prompt::{BoxPrompt, Modality, Mode, Point, PromptSet, Space};
 use crate::reference::LabelledPoints;
-use adaptmedseg_engine::TextEmbedding;
+use adaptmedseg_engine::{Adapted, TextEmbedding};
+use adaptmedseg_model::adapter::AdapterContext;
 use adaptmedseg_volume::preprocess::bounding_region;
 use adaptmedseg_volume::{Geometry, NonFinite, Volume, sanitise};
 use std::sync::Arc;
@@ -28,6 +30,9 @@ pub struct Session {
     non_finite: NonFinite,
     pub(crate) mode: Mode,
     pub(crate) modality: Modality,
+    adapter: Option<LoadedAdapter>,
+    /// What context priors are told; its modality is the caller's own word for it, where there is one.
+    context: AdapterContext,
     pub(crate) prompts: PromptSet,
     /// States after each segmentation, the empty one first.
     history: Vec<Step>,
@@ -64,6 +69,8 @@ impl Session {
             non_finite,
             mode: Mode::default(),
             modality: Modality::default(),
+            adapter: None,
+            context: AdapterContext::default(),
             prompts: PromptSet::default(),
             history: vec![Step::default()],
             current: 0,
@@ -113,11 +120,78 @@ impl Session {
     /// Says where the scan comes from.
     pub fn set_modality(&mut self, modality: Modality) {
         self.modality = modality;
+        self.context.modality = modality.prior_name().map(str::to_owned);
+    }
+
+    /// Says which modality's tokens the context prior of an adapter takes, where [`Modality`] is too coarse; none:
+    /// unknown. [`set_modality`](Self::set_modality) chooses those of its own name.
+    pub fn set_modality_prior(&mut self, modality: Option<&str>) {
+        self.context.modality = modality.map(str::to_owned);
     }
 
     /// Where the scan comes from.
     pub fn modality(&self) -> Modality {
         self.modality
+    }
+
+    /// Uses an adapter, or none: then the model is the base, bit for bit. Encoded windows that depend on the choice are
+    /// dropped.
+    ///
+    /// # Errors
+    /// An adapter that was loaded for another model.
+    pub fn set_adapter(&mut self, adapter: Option<&LoadedAdapter>) -> Result<()> {
+        if adapter.is_some_and(|adapter| !adapter.belongs_to(&self.model)) {
+            return Err(Error::argument(
+                "the adapter was loaded for another model than the session's",
+                "load it for the session's model",
+            ));
+        }
+        let same = match (&self.adapter, adapter) {
+            (Some(old), Some(new)) => old.is(new),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            if self.adapter.iter().chain(adapter).any(LoadedAdapter::changes_encoder) {
+                self.cache.clear();
+            }
+            self.adapter = adapter.cloned();
+        }
+        Ok(())
+    }
+
+    /// The adapter in use.
+    pub fn adapter(&self) -> Option<&LoadedAdapter> {
+        self.adapter.as_ref()
+    }
+
+    /// Says what is looked for, for the context prior of an adapter; none: unknown. It is never guessed from the text.
+    ///
+    /// # Errors
+    /// A task that the adapter in use has no tokens for.
+    pub fn set_task(&mut self, task: Option<&str>) -> Result<()> {
+        let prior = self.adapter.as_ref().and_then(|adapter| adapter.config().prior.as_ref());
+        if let (Some(task), Some(prior)) = (task, prior)
+            && prior.task_row(Some(task)) == prior.tasks.len()
+        {
+            return Err(Error::argument(
+                format!("the adapter knows no task {task:?}"),
+                format!("it knows {}", prior.tasks.join(", ")),
+            ));
+        }
+        self.context.task = task.map(str::to_owned);
+        Ok(())
+    }
+
+    /// The task.
+    pub fn task(&self) -> Option<&str> {
+        self.context.task.as_deref()
+    }
+
+    /// The adapter in use with what its context prior is told.
+    pub(crate) fn adapted(&self) -> Option<Adapted<'_>> {
+        let adapter = self.adapter.as_ref()?;
+        Some(Adapted { adapter: adapter.attached(), context: &self.context })
     }
 
     /// The prompts of the next [`segment`](Self::segment).

@@ -79,6 +79,11 @@ fn box_ramp(shape: &[usize], index: usize, gain: f64) -> f64 {
     gain * (0.5 - q)
 }
 
+/// A tensor of a recipe: its sizes and its elements.
+pub fn recipe_tensor(entry: &Value, seed: u64) -> (Vec<usize>, Vec<f32>) {
+    (shape(entry), values(entry, seed))
+}
+
 fn shape(entry: &Value) -> Vec<usize> {
     entry["shape"].as_array().expect("shape").iter().map(|size| size.as_u64().expect("size") as usize).collect()
 }

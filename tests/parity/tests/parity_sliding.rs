@@ -48,6 +48,7 @@ fn parity_sliding_window() {
                 prompt: &prompt,
                 text: text.as_ref(),
                 overlap: bundle.json["overlap"].as_f64().expect("overlap"),
+                adapted: None,
             };
             let mut draw = |window: usize, _: &[[usize; 3]]| points[window].clone();
             let zoomed = zoom_in(model.engine(), &zoom, &mut draw, &Hooks::default()).expect("a run");

@@ -1,6 +1,7 @@
 //! The network, stage by stage, against the reference implementation.
 
 use adaptmedseg_model::mask_decoder::Trace;
+use adaptmedseg_model::prior::MaskEffect;
 use adaptmedseg_model::{Device, Prompts, SegVol, Tokenizer};
 use adaptmedseg_parity::{Bundle, assert_close, bundles, golden_network, skipped, tolerance};
 use burn::tensor::{Tensor, TensorData};
@@ -157,6 +158,7 @@ fn parity_mask_decoder() {
                 model.prompt_encoder().dense_prompt(),
                 combination.sparse(&bundle, &model),
                 combination.text(&bundle),
+                &MaskEffect::default(),
                 Some(&mut trace),
             );
             for (key, low_res) in [("masks", masks.low_res.clone()), ("low_res", masks.low_res.clone().narrow(1, 0, 1))]
@@ -207,7 +209,7 @@ fn parity_one_call_decodes_like_the_stages() {
             bounding_box: Some(corners.try_into().expect("six numbers")),
             text: Some(tensor(&bundle, "text.liver.aligned")),
         };
-        let masks = model.decode(embedding, grid(&config), &prompts);
+        let masks = model.decode(embedding, grid(&config), &prompts, &MaskEffect::default());
         assert_close(&bundle, "combo.text_box_points.masks", masks.low_res, tolerance::LOGITS);
     }
 }

@@ -103,6 +103,8 @@ fn make(folder: &Path, args: &DemoArgs) -> Result<String> {
         channel: None,
         model_path: &shown_model,
         model: model.description(),
+        adapter: None,
+        task: None,
         non_finite: session.non_finite(),
         outcome,
         mask: &shown_mask,

@@ -160,6 +160,11 @@ impl ModelFolder {
         &self.tensors
     }
 
+    /// The weights alone.
+    pub fn into_tensors(self) -> MappedTensors {
+        self.tensors
+    }
+
     /// One of the weights, shared with the mapped file.
     pub fn tensor(&self, name: &str) -> Option<RawTensor> {
         self.tensors.get(name)

@@ -62,7 +62,7 @@ pub struct ImportReport {
 /// A file that cannot be read or is malformed; [`Error::Tensors`] naming every tensor that is missing, unexpected or of
 /// the wrong shape; [`Error::Config`] where the configuration contradicts the tensors; [`Error::Exists`].
 pub fn import(checkpoint: &Path, out: &Path, options: &ImportOptions) -> Result<ImportReport> {
-    let staging = Staging::plan(out, options.overwrite)?;
+    let staging = Staging::plan(out, options.overwrite, CONFIG_FILE)?;
     let user = user_config(options)?;
     let tokenizer = read_tokenizer(&options.tokenizer)?;
     let file = TensorFile::open(checkpoint)?;

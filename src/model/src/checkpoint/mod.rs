@@ -11,7 +11,7 @@ mod infer;
 mod key_map;
 mod pickle;
 mod safetensors_file;
-mod staging;
+pub(crate) mod staging;
 mod tensor_file;
 mod torch;
 mod unpickler;

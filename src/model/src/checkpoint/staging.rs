@@ -1,6 +1,5 @@
 //! A folder that appears whole or not at all: written under another name, then renamed.
 
-use super::folder::CONFIG_FILE;
 use crate::error::{Error, Result};
 use std::ffi::OsString;
 use std::fs;
@@ -11,12 +10,15 @@ pub(crate) struct Staging {
     out: PathBuf,
     temporary: PathBuf,
     overwrite: bool,
+    /// The file by which a folder that may be replaced is known.
+    mark: &'static str,
     created: std::cell::Cell<bool>,
 }
 
 impl Staging {
-    /// Checks that `out` may be written, before any work is done.
-    pub(crate) fn plan(out: &Path, overwrite: bool) -> Result<Self> {
+    /// Checks that `out` may be written, before any work is done. With `overwrite` a folder that has a file `mark`, such
+    /// as a model's `config.json`, may be replaced.
+    pub(crate) fn plan(out: &Path, overwrite: bool, mark: &'static str) -> Result<Self> {
         if out.file_name().is_none() {
             return Err(Error::InvalidArgument { message: format!("{} cannot be created as a folder", out.display()) });
         }
@@ -24,24 +26,29 @@ impl Staging {
             out: out.to_path_buf(),
             temporary: sibling(out, "tmp"),
             overwrite,
+            mark,
             created: std::cell::Cell::new(false),
         };
         staging.check_free()?;
         Ok(staging)
     }
 
-    /// Whether `out` is free, or a model folder that may be replaced. Nothing else is ever deleted.
+    /// Whether `out` is free, or a folder that may be replaced. Nothing else is ever deleted.
     fn check_free(&self) -> Result<()> {
         let Ok(metadata) = fs::symlink_metadata(&self.out) else { return Ok(()) };
         if !self.overwrite {
             return Err(Error::Exists { path: self.out.clone() });
         }
         let is_empty = || fs::read_dir(&self.out).is_ok_and(|mut entries| entries.next().is_none());
-        if metadata.is_dir() && (self.out.join(CONFIG_FILE).is_file() || is_empty()) {
+        if metadata.is_dir() && (self.out.join(self.mark).is_file() || is_empty()) {
             return Ok(());
         }
         Err(Error::InvalidArgument {
-            message: format!("{} is not a model folder and will not be overwritten", self.out.display()),
+            message: format!(
+                "{} is not a {} folder and will not be overwritten",
+                self.out.display(),
+                if self.mark == super::CONFIG_FILE { "model" } else { "adapter" }
+            ),
         })
     }
 

@@ -1,0 +1,158 @@
+//! The linear layer of the network, and the low-rank correction that an adapter puts beside it.
+
+use crate::nn::{self, Kernels};
+use burn::module::{Module, Param};
+use burn::tensor::module as functional;
+use burn::tensor::{Device, Tensor};
+
+/// `x W + b`, plus an adapter's low-rank correction where one is attached.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[in, out]`.
+    pub(crate) weight: Param<Tensor<2>>,
+    /// `[out]`.
+    pub(crate) bias: Option<Param<Tensor<1>>>,
+    // Skipped: whoever visits a network's weights means the base's, which an adapter never changes.
+    #[module(skip)]
+    lora: Option<Lora>,
+}
+
+/// What is done to the result of a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub enum Epilogue<'a> {
+    /// Nothing.
+    None,
+    /// [`gelu`](nn::gelu).
+    Gelu,
+    /// A residual of the result's shape is added.
+    Add(&'a Tensor<3>),
+}
+
+/// A low-rank correction of a linear layer: `scale * x A^T B^T` (LoRA, Hu et al., arXiv 2106.09685).
+#[derive(Module, Debug)]
+pub struct Lora {
+    /// `[rank, in]`, as PEFT stores it.
+    pub a: Param<Tensor<2>>,
+    /// `[out, rank]`, as PEFT stores it.
+    pub b: Param<Tensor<2>>,
+    /// `alpha / rank`, or `alpha / sqrt(rank)` for rsLoRA (Kalajdzievski, arXiv 2312.03732).
+    pub scale: f64,
+}
+
+impl Lora {
+    /// Whether it changes nothing, as before training. One that learns is never that.
+    pub(crate) fn is_zero(&self) -> bool {
+        let b = self.b.val();
+        !b.is_autodiff() && b.abs().max().into_scalar::<f32>() == 0.0
+    }
+
+    fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let inner = functional::linear(input, self.a.val().transpose(), None);
+        functional::linear(inner, self.b.val().transpose(), None) * self.scale
+    }
+}
+
+impl Linear {
+    /// A layer with a bias.
+    pub fn new(input: usize, output: usize, device: &Device) -> Self {
+        burn::nn::LinearConfig::new(input, output).init(device).into()
+    }
+
+    /// A layer without a bias.
+    pub fn without_bias(input: usize, output: usize, device: &Device) -> Self {
+        burn::nn::LinearConfig::new(input, output).with_bias(false).init(device).into()
+    }
+
+    /// # Shapes
+    /// - input: `[.., in]`
+    /// - output: `[.., out]`
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let bias = self.bias.as_ref().map(|bias| bias.val());
+        let output = functional::linear(input.clone(), self.weight.val(), bias);
+        match &self.lora {
+            Some(lora) => output + lora.forward(input),
+            None => output,
+        }
+    }
+
+    /// The layer and what follows it, in one pass over the result where the device has a kernel for that.
+    ///
+    /// # Shapes
+    /// - input: `[batch, tokens, in]`
+    /// - output: `[batch, tokens, out]`
+    pub fn forward_then(&self, input: Tensor<3>, epilogue: Epilogue, kernels: Kernels) -> Tensor<3> {
+        #[cfg(feature = "flex")]
+        if kernels == Kernels::Fused
+            && nn::flex::linear_runs_here(self, &input, epilogue)
+            && self.lora.as_ref().is_none_or(|lora| !lora.b.val().is_autodiff())
+        {
+            let Some(lora) = &self.lora else { return nn::flex::linear(self, input, epilogue) };
+            let correction = lora.forward(input.clone());
+            // A sum is a sum: the correction goes in with the residual, and only GELU must wait for it.
+            return match epilogue {
+                Epilogue::None => nn::flex::linear(self, input, Epilogue::Add(&correction)),
+                Epilogue::Add(residual) => {
+                    nn::flex::linear(self, input, Epilogue::Add(&(correction + residual.clone())))
+                }
+                Epilogue::Gelu => nn::gelu(nn::flex::linear(self, input, Epilogue::Add(&correction)), kernels),
+            };
+        }
+        let output = self.forward(input);
+        match epilogue {
+            Epilogue::None => output,
+            Epilogue::Gelu => nn::gelu(output, kernels),
+            Epilogue::Add(residual) => residual.clone() + output,
+        }
+    }
+
+    /// `[in, out]`.
+    pub fn sizes(&self) -> [usize; 2] {
+        self.weight.lazy_shape().dims()
+    }
+
+    /// Puts a correction beside the layer, or takes it away.
+    pub(crate) fn set_lora(&mut self, lora: Option<Lora>) {
+        self.lora = lora;
+    }
+
+    /// Adds the correction to the weight itself, which costs a copy of the weight and no time afterwards.
+    pub(crate) fn merge(&mut self) {
+        let Some(lora) = self.lora.take() else { return };
+        // Through `[out, in]`, so that the sum lies in memory as a checkpoint's weight does.
+        let rows = self.weight.val().transpose() + lora.b.val().matmul(lora.a.val()) * lora.scale;
+        self.weight = Param::initialized(self.weight.id, rows.transpose());
+    }
+}
+
+impl From<burn::nn::Linear> for Linear {
+    fn from(linear: burn::nn::Linear) -> Self {
+        Self { weight: linear.weight, bias: linear.bias, lora: None }
+    }
+}
+
+/// The linear layers of a part of the network, by the names a checkpoint gives them.
+pub(crate) trait Linears {
+    /// Hands every layer to `visit`, its name after `prefix`.
+    fn visit_linears(&mut self, prefix: &str, visit: &mut dyn FnMut(String, &mut Linear));
+}
+
+/// Implements [`Linears`] by naming the fields: `self` layers, then parts that have layers, then lists of parts.
+macro_rules! linears {
+    ($type:ty, layers: [$($layer:ident),*], parts: [$($part:ident),*], lists: [$($list:ident),*]) => {
+        impl $crate::linear::Linears for $type {
+            fn visit_linears(&mut self, prefix: &str, visit: &mut dyn FnMut(String, &mut $crate::linear::Linear)) {
+                $(visit(format!("{prefix}.{}", stringify!($layer)), &mut self.$layer);)*
+                $($crate::linear::Linears::visit_linears(
+                    &mut self.$part,
+                    &format!("{prefix}.{}", stringify!($part)),
+                    visit,
+                );)*
+                $(for (index, item) in self.$list.iter_mut().enumerate() {
+                    let prefix = format!("{prefix}.{}.{index}", stringify!($list));
+                    $crate::linear::Linears::visit_linears(item, &prefix, visit);
+                })*
+            }
+        }
+    };
+}
+pub(crate) use linears;

@@ -1,0 +1,464 @@
+//! A network that learns: gradients stage by stage, so that memory holds one stage at a time.
+//!
+//! A step goes forward through encoder and context prior, cuts the graph, decodes each combination of prompts by itself
+//! and adds up what it asks of the image, then goes back through prior and encoder. The numbers are those of one big
+//! graph; the activations of six decoder passes never exist at once, and with checkpointing those of one encoder block.
+
+use super::loss::{LossKind, modality_loss, window_loss};
+use super::optimiser::{Optimiser, OptimiserConfig};
+use crate::adapter::{Adapter, AdapterContext, Weights};
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::nn::Kernels;
+use crate::parameters::{self, NamedGradients, NamedTensors};
+use crate::prior::MaskEffect;
+use crate::segvol::{Prompts, SegVol};
+use burn::tensor::{Device, Tensor};
+
+/// How a network learns.
+#[derive(Clone, Debug)]
+pub struct LearnerConfig {
+    /// What the gradients are taken of.
+    pub loss: LossKind,
+    /// AdamW and gradient clipping.
+    pub optimiser: OptimiserConfig,
+    /// Compute each block of the encoder again on the way back, instead of keeping its activations.
+    pub gradient_checkpointing: bool,
+    /// Weight of the loss that asks a prior's modality tokens which modality they are; 0 for none.
+    pub modality_loss_weight: f64,
+    /// Beginnings of the names of those base weights that learn too: none for an adapter, `""` for all. The text encoder
+    /// never learns (quirk 20 of the reference).
+    pub base: Vec<String>,
+}
+
+/// One window, its target and the prompts it is to be found by. Tensors outside autodiff.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// `[1, 1, D, H, W]`, the configured window.
+    pub image: Tensor<5>,
+    /// `[1, 1, D, H, W]`, from 0 to 1.
+    pub target: Tensor<5>,
+    /// Combinations of prompts; the loss is the sum over them.
+    pub prompts: Vec<Prompts>,
+    /// For context priors.
+    pub context: AdapterContext,
+    /// The encoded window `[1, tokens, embed_dim]`, where the encoder does not learn.
+    pub embedding: Option<Tensor<3>>,
+}
+
+/// The losses of one sample, or of several averaged.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Losses {
+    /// The sum over the combinations of prompts, with the weighted modality loss.
+    pub total: f64,
+    /// Dice loss and cross-entropy of each combination.
+    pub parts: Vec<(f64, f64)>,
+    /// The modality loss before its weight.
+    pub modality: f64,
+}
+
+/// A base, an adapter or none, and the optimiser's memory.
+#[derive(Debug)]
+pub struct Learner {
+    config: LearnerConfig,
+    model: ModelConfig,
+    device: Device,
+    base: SegVol,
+    adapter: Option<Adapter>,
+    optimiser: Optimiser,
+}
+
+/// The network of one step, its learning weights leaves of the autodiff graph.
+struct Tape {
+    network: SegVol,
+    weights: Option<Weights>,
+    /// The same network outside autodiff, for passes that leave no trace.
+    plain: SegVol,
+}
+
+impl Tape {
+    /// Goes back from `loss`: adds the gradients of everything that learns to `sums`, and returns those of `leaves`.
+    fn back<const N: usize>(
+        &self,
+        loss: Tensor<1>,
+        leaves: [&Tensor<3>; N],
+        sums: &mut NamedGradients,
+    ) -> [Tensor<3>; N] {
+        let mut gradients = loss.backward();
+        parameters::collect(&self.network, &mut gradients, sums);
+        if let Some(weights) = &self.weights {
+            parameters::collect(weights, &mut gradients, sums);
+        }
+        leaves.map(|leaf| {
+            leaf.grad_remove(&mut gradients).unwrap_or_else(|| leaf.clone().without_autodiff().zeros_like())
+        })
+    }
+}
+
+/// A leaf of the autodiff graph with these values.
+fn leaf(tensor: Tensor<3>) -> Tensor<3> {
+    tensor.without_autodiff().autodiff().require_grad()
+}
+
+/// A number whose gradient by `output` is `gradient`.
+fn pull(output: Tensor<3>, gradient: Tensor<3>) -> Tensor<1> {
+    (output * gradient).sum()
+}
+
+impl Learner {
+    /// A base with an adapter that learns, or without one, where `config.base` says what learns.
+    ///
+    /// # Errors
+    /// Nothing that learns; an adapter that does not fit.
+    pub fn new(
+        base: SegVol,
+        model: ModelConfig,
+        adapter: Option<Adapter>,
+        config: LearnerConfig,
+        device: Device,
+    ) -> Result<Self> {
+        if adapter.is_none() && config.base.is_empty() {
+            return Err(Error::config("nothing would learn: neither an adapter nor weights of the base"));
+        }
+        if let Some(adapter) = &adapter {
+            base.with_adapter(adapter)?;
+        }
+        let optimiser = Optimiser::new(config.optimiser.clone());
+        Ok(Self { config, model, device, base: base.without_adapter(), adapter, optimiser })
+    }
+
+    /// The adapter as it stands.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// The network as it stands, outside autodiff.
+    ///
+    /// # Errors
+    /// None that [`new`](Self::new) has not had.
+    pub fn network(&self) -> Result<SegVol> {
+        match &self.adapter {
+            Some(adapter) => self.base.with_adapter(adapter),
+            None => Ok(self.base.clone()),
+        }
+    }
+
+    /// Whether the image encoder learns, so that encoded windows cannot be kept from step to step.
+    pub fn encoder_learns(&self) -> bool {
+        self.adapter.as_ref().is_some_and(Adapter::changes_encoder) || self.learns("image_encoder.")
+    }
+
+    /// Whether a weight of the base learns, or one of those whose names begin so. The original's random Fourier features
+    /// are no parameter of its.
+    fn learns(&self, name: &str) -> bool {
+        !["text_encoder.", "prompt_encoder.pe_layer."].iter().any(|fixed| name.starts_with(fixed))
+            && self.config.base.iter().any(|prefix| name.starts_with(prefix.as_str()) || prefix.starts_with(name))
+    }
+
+    fn tape(&self) -> Result<Tape> {
+        let base = if self.config.base.is_empty() {
+            self.base.clone()
+        } else {
+            parameters::tracked(self.base.clone(), |name| self.learns(name))
+        };
+        let Some(adapter) = &self.adapter else {
+            return Ok(Tape { network: base, weights: None, plain: self.base.clone() });
+        };
+        let weights = parameters::tracked(adapter.weights().clone(), |_| true);
+        let network = base.with_adapter(&adapter.with_weights(weights.clone()))?;
+        Ok(Tape { network, weights: Some(weights), plain: self.base.with_adapter(adapter)? })
+    }
+
+    /// Losses of a sample and the gradients of everything that learns, by name and in the layout of a checkpoint.
+    ///
+    /// # Errors
+    /// A loss that is not a number.
+    pub fn gradients(&self, sample: &Sample) -> Result<(Losses, NamedTensors)> {
+        let mut sums = NamedGradients::new();
+        let losses = self.add_gradients(&self.tape()?, sample, &mut sums)?;
+        let mut shapes = parameters::shapes(&self.base);
+        shapes.extend(self.adapter.iter().flat_map(|adapter| parameters::shapes(adapter.weights())));
+        let public = |(name, tensor): (String, _)| {
+            (self.adapter.as_ref().map_or_else(|| name.clone(), |adapter| adapter.public_name(&name)), tensor)
+        };
+        Ok((losses, parameters::named(shapes, sums).into_iter().map(public).collect()))
+    }
+
+    fn add_gradients(&self, tape: &Tape, sample: &Sample, sums: &mut NamedGradients) -> Result<Losses> {
+        let encoder_learns = self.encoder_learns() && sample.embedding.is_none();
+        let encoder = tape.plain.image_encoder();
+        let encoded = match &sample.embedding {
+            Some(embedding) => Encoded { output: embedding.clone(), stages: Vec::new() },
+            None if !encoder_learns => Encoded { output: encoder.forward(sample.image.clone()), stages: Vec::new() },
+            None if self.config.gradient_checkpointing => {
+                let stages = encoder.hidden_states(sample.image.clone());
+                let last = stages.last().expect("the embedding at least").clone();
+                Encoded { output: encoder.final_norm(last), stages }
+            }
+            None => Encoded { output: tape.network.image_encoder().forward(sample.image.clone()), stages: Vec::new() },
+        };
+        let embedding = encoded.output.clone();
+        let embedding = if encoder_learns { leaf(embedding) } else { embedding.without_autodiff() };
+
+        let fused = tape.network.fuse(embedding.clone(), &sample.context);
+        let cut = |tensor: &Tensor<3>| if tensor.is_tracked() { leaf(tensor.clone()) } else { tensor.clone() };
+        let image = cut(&fused.image);
+        let effect = MaskEffect {
+            tokens: fused.effect.tokens.as_ref().map(cut),
+            weights: fused.effect.weights.as_ref().map(cut),
+        };
+        let mut asked = Asked::default();
+        let mut losses = Losses::default();
+        for prompts in &sample.prompts {
+            let masks = tape.network.decode(image.clone(), self.model.image_encoder.grid(), prompts, &effect);
+            let logits = SegVol::upsample(masks.low_res, self.model.image_encoder.image_size);
+            let loss = window_loss(self.config.loss, logits, sample.target.clone());
+            losses.parts.push((loss.dice, loss.bce));
+            losses.total += scalar(&loss.total)?;
+            if !loss.total.is_tracked() {
+                continue;
+            }
+            let nothing = image.clone();
+            let [by_image, by_tokens, by_weights] = tape.back(
+                loss.total,
+                [&image, effect.tokens.as_ref().unwrap_or(&nothing), effect.weights.as_ref().unwrap_or(&nothing)],
+                sums,
+            );
+            asked.add(
+                by_image,
+                effect.tokens.is_some().then_some(by_tokens),
+                effect.weights.is_some().then_some(by_weights),
+            );
+        }
+
+        // Back through the prior.
+        let mut outputs: Vec<Tensor<1>> = Vec::new();
+        if fused.image.is_tracked() && tape.network.has_prior() {
+            outputs.extend(asked.image.clone().map(|gradient| pull(fused.image.clone(), gradient)));
+        }
+        for (output, gradient) in [(&fused.effect.tokens, asked.tokens), (&fused.effect.weights, asked.weights)] {
+            if let (Some(output), Some(gradient)) = (output, gradient) {
+                outputs.push(pull(output.clone(), gradient));
+            }
+        }
+        if self.config.modality_loss_weight > 0.0
+            && let (Some(logits), Some(row)) = (fused.modality_logits, self.modality_target(&sample.context))
+        {
+            let loss = modality_loss(logits, &[Some(row)]);
+            losses.modality = scalar(&loss)?;
+            losses.total += self.config.modality_loss_weight * losses.modality;
+            outputs.push(loss * self.config.modality_loss_weight);
+        }
+        let mut by_embedding = asked.image;
+        if let Some(loss) = outputs.into_iter().reduce(|a, b| a + b) {
+            let [gradient] = tape.back(loss, [&embedding], sums);
+            by_embedding = Some(gradient);
+        }
+        if let (true, Some(gradient)) = (encoder_learns, by_embedding) {
+            self.back_through_encoder(tape, sample, encoded, gradient, sums);
+        }
+        Ok(losses)
+    }
+
+    fn back_through_encoder(
+        &self,
+        tape: &Tape,
+        sample: &Sample,
+        encoded: Encoded,
+        gradient: Tensor<3>,
+        sums: &mut NamedGradients,
+    ) {
+        let Encoded { output, mut stages } = encoded;
+        let Some(last) = stages.pop() else {
+            let [] = tape.back(pull(output, gradient), [], sums);
+            return;
+        };
+        let encoder = tape.network.image_encoder();
+        let input = leaf(last);
+        let [mut gradient] = tape.back(pull(encoder.final_norm(input.clone()), gradient), [&input], sums);
+        for (block, stage) in encoder.blocks().iter().zip(stages).rev() {
+            let input = leaf(stage);
+            let output = block.forward(input.clone(), Kernels::default());
+            [gradient] = tape.back(pull(output, gradient), [&input], sums);
+        }
+        let embedded = encoder.patch_embedding().forward(sample.image.clone());
+        if embedded.is_tracked() {
+            let [] = tape.back(pull(embedded, gradient), [], sums);
+        }
+    }
+
+    /// The row a sample's modality tokens should be recognised as; none where the modality is unknown.
+    fn modality_target(&self, context: &AdapterContext) -> Option<usize> {
+        let prior = self.adapter.as_ref()?.config().prior.as_ref()?;
+        let row = prior.modality_row(context.modality.as_deref());
+        (row < prior.modalities.len()).then_some(row)
+    }
+
+    /// One optimiser step on the mean loss of `samples`; the losses, averaged, and the gradient's norm before clipping.
+    ///
+    /// # Errors
+    /// A loss that is not a number; then nothing has changed.
+    pub fn step(&mut self, samples: &[Sample], learning_rate: f64) -> Result<(Losses, f64)> {
+        let tape = self.tape()?;
+        let mut sums = NamedGradients::new();
+        let mut all = Vec::with_capacity(samples.len());
+        for sample in samples {
+            all.push(self.add_gradients(&tape, sample, &mut sums)?);
+        }
+        drop(tape);
+        let share = 1.0 / samples.len().max(1) as f64;
+        for gradient in sums.values_mut() {
+            *gradient = gradient.clone() * share;
+        }
+        let norm = self.optimiser.clip(&mut sums);
+        if !norm.is_finite() {
+            return Err(diverged("the gradient"));
+        }
+        let optimiser = &mut self.optimiser;
+        optimiser.begin_step();
+        let mut change = |name: &str, flat: Tensor<1>| {
+            sums.remove(name).map(|gradient| optimiser.update(name, flat, gradient, learning_rate))
+        };
+        if let Some(adapter) = &self.adapter {
+            self.adapter = Some(adapter.with_weights(parameters::update(adapter.weights().clone(), &mut change)));
+        }
+        if !self.config.base.is_empty() {
+            self.base = parameters::update(self.base.clone(), &mut change);
+        }
+        let mean = |of: &dyn Fn(&Losses) -> f64| all.iter().map(of).sum::<f64>() * share;
+        let parts = all.first().map_or(0, |losses| losses.parts.len());
+        let part = |index: usize| {
+            let of = |pick: fn(&(f64, f64)) -> f64| mean(&|losses| losses.parts.get(index).map_or(0.0, pick));
+            (of(|part| part.0), of(|part| part.1))
+        };
+        let losses = Losses {
+            total: mean(&|losses| losses.total),
+            parts: (0..parts).map(part).collect(),
+            modality: mean(&|losses| losses.modality),
+        };
+        Ok((losses, norm))
+    }
+
+    /// The losses of a sample and the logits `[1, 1, D, H, W]` of each combination of prompts. Nothing changes.
+    ///
+    /// # Errors
+    /// A loss that is not a number.
+    pub fn evaluate(&self, sample: &Sample) -> Result<(Losses, Vec<Tensor<5>>)> {
+        let network = self.network()?;
+        let embedding = match &sample.embedding {
+            Some(embedding) => embedding.clone(),
+            None => network.image_encoder().forward(sample.image.clone()),
+        };
+        let fused = network.fuse(embedding, &sample.context);
+        let mut losses = Losses::default();
+        let mut all = Vec::with_capacity(sample.prompts.len());
+        for prompts in &sample.prompts {
+            let masks = network.decode(fused.image.clone(), self.model.image_encoder.grid(), prompts, &fused.effect);
+            let logits = SegVol::upsample(masks.low_res, self.model.image_encoder.image_size);
+            let loss = window_loss(self.config.loss, logits.clone(), sample.target.clone());
+            losses.total += scalar(&loss.total)?;
+            losses.parts.push((loss.dice, loss.bce));
+            all.push(logits);
+        }
+        Ok((losses, all))
+    }
+
+    /// Everything that changes, by name: weights, the optimiser's moments and its count of steps.
+    pub fn state(&self) -> NamedTensors {
+        let mut state = self.optimiser.state();
+        let mut add = |weights: NamedTensors| {
+            state.extend(weights.into_iter().map(|(name, tensor)| (format!("{PARAMETER}{name}"), tensor)));
+        };
+        if let Some(adapter) = &self.adapter {
+            add(parameters::export(adapter.weights()));
+        }
+        if !self.config.base.is_empty() {
+            let mut base = parameters::export(&self.base);
+            base.retain(|name, _| self.learns(name));
+            add(base);
+        }
+        state
+    }
+
+    /// Goes back to a [`state`](Self::state) of a learner of the same weights.
+    ///
+    /// # Errors
+    /// A weight that is absent or has another size; then nothing has changed.
+    pub fn restore(&mut self, state: &NamedTensors) -> Result<()> {
+        let raw = |name: &str| {
+            let (shape, data) = state.get(&format!("{PARAMETER}{name}"))?;
+            Some(crate::RawTensor::from_f32(shape.clone(), data))
+        };
+        let adapter = match &self.adapter {
+            Some(adapter) => {
+                Some(adapter.with_weights(parameters::load(adapter.weights().clone(), &self.device, raw)?))
+            }
+            None => None,
+        };
+        let base = if self.config.base.is_empty() {
+            None
+        } else {
+            let fixed = parameters::export(&self.base);
+            let either = |name: &str| {
+                raw(name).or_else(|| {
+                    let (shape, data) = fixed.get(name).filter(|_| !self.learns(name))?;
+                    Some(crate::RawTensor::from_f32(shape.clone(), data))
+                })
+            };
+            Some(parameters::load(self.base.clone(), &self.device, either)?)
+        };
+        let optimiser = Optimiser::restored(self.config.optimiser.clone(), state, &self.device)?;
+        (self.adapter, self.base, self.optimiser) = (adapter, base.unwrap_or_else(|| self.base.clone()), optimiser);
+        Ok(())
+    }
+
+    /// Optimiser steps taken.
+    pub fn steps(&self) -> u64 {
+        self.optimiser.steps()
+    }
+}
+
+/// What a state's weights are called by, before their names.
+const PARAMETER: &str = "parameter.";
+
+/// The encoder's output.
+struct Encoded {
+    /// With its graph, unless there are stages.
+    output: Tensor<3>,
+    /// The input of every block and of the final norm, where the graph is made again on the way back.
+    stages: Vec<Tensor<3>>,
+}
+
+/// What the decoder asks of its inputs: gradients, added up over the combinations of prompts.
+#[derive(Default)]
+struct Asked {
+    image: Option<Tensor<3>>,
+    tokens: Option<Tensor<3>>,
+    weights: Option<Tensor<3>>,
+}
+
+impl Asked {
+    fn add(&mut self, image: Tensor<3>, tokens: Option<Tensor<3>>, weights: Option<Tensor<3>>) {
+        let sum = |sum: &mut Option<Tensor<3>>, more: Option<Tensor<3>>| {
+            *sum = match (sum.take(), more) {
+                (Some(sum), Some(more)) => Some(sum + more),
+                (sum, more) => sum.or(more),
+            };
+        };
+        sum(&mut self.image, Some(image));
+        sum(&mut self.tokens, tokens);
+        sum(&mut self.weights, weights);
+    }
+}
+
+fn scalar(loss: &Tensor<1>) -> Result<f64> {
+    let value = f64::from(loss.clone().without_autodiff().into_scalar::<f32>());
+    if value.is_finite() { Ok(value) } else { Err(diverged("the loss")) }
+}
+
+fn diverged(what: &str) -> Error {
+    Error::Unsupported {
+        message: format!("{what} is not a number: training diverged"),
+        hint: Some("use a smaller learning rate".into()),
+    }
+}
