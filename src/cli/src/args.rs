@@ -1,6 +1,9 @@
 //! The arguments, and the coordinates in them.
 
+use adaptmedseg_model::prior::Variant;
+use adaptmedseg_segment::train::LossKind;
 use adaptmedseg_segment::{BoxPrompt, Modality, Mode, Point, Space};
+use adaptmedseg_study::Method;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -30,6 +33,7 @@ pub(crate) enum Command {
     Info(InfoArgs),
     Import(ImportArgs),
     Segment(Box<SegmentArgs>),
+    Finetune(Box<FinetuneArgs>),
     Adapter(AdapterArgs),
     Overlay(OverlayArgs),
 }
@@ -166,6 +170,130 @@ pub(crate) struct SegmentArgs {
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// Let a model learn from pairs of image and mask.
+///
+/// What it learns is an adapter, a folder of its own: the model does not change. Part of the data is held out to tell
+/// when the adapter is good; the best one is kept. Stopped, by Ctrl-C or worse, a run goes on with --resume.
+#[derive(Debug, Args)]
+pub(crate) struct FinetuneArgs {
+    /// A model folder, or `builtin`
+    #[arg(long, value_name = "DIR|builtin")]
+    pub model: PathBuf,
+    /// A list of pairs, or a folder with a pairs.json
+    ///
+    /// The list is an array of objects: image, mask, and optionally label, label_id, task, modality, subject, split
+    /// (train or validation), channel. Files are relative to the list.
+    #[arg(long, value_name = "DIR|pairs.json")]
+    pub data: PathBuf,
+    /// The adapter folder to make
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// lora (low-rank corrections), prior (a context prior), or lora+prior
+    #[arg(long, default_value = "lora", value_parser = Method::from_str)]
+    pub method: Method,
+    /// Kind of context prior: hermes or additive
+    #[arg(long, default_value = "hermes", value_parser = variant)]
+    pub variant: Variant,
+    /// Rank of the low-rank corrections
+    #[arg(long, default_value_t = 8)]
+    pub rank: usize,
+    /// Strength of the low-rank corrections
+    #[arg(long, default_value_t = 8.0)]
+    pub alpha: f64,
+    /// Scale corrections by alpha / rank instead of alpha / sqrt(rank)
+    #[arg(long)]
+    pub plain_lora: bool,
+    /// Correct the decoder's MLPs and its token-to-image attention too
+    #[arg(long)]
+    pub all_decoder_layers: bool,
+    /// An adapter to learn further, instead of a new one
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Optimiser steps
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub steps: Option<u64>,
+    /// Times each pair is learned from, instead of steps
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
+    /// Highest learning rate
+    #[arg(long, value_name = "F")]
+    pub lr: Option<f64>,
+    /// Steps in which the learning rate climbs
+    #[arg(long, value_name = "N")]
+    pub warmup: Option<u64>,
+    /// Samples of a step
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    pub accumulation: usize,
+    /// What is minimised: segvol (Dice per slice and cross-entropy) or adaptive-dice
+    #[arg(long, default_value = "segvol", value_parser = loss)]
+    pub loss: LossKind,
+    /// Modality of all pairs, such as MR, instead of what the list says
+    #[arg(long)]
+    pub modality: Option<String>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Steps between validations; a tenth of all unless given
+    #[arg(long, value_name = "N")]
+    pub validate_every: Option<u64>,
+    /// Validations without a better loss after which the run ends; 0 for never
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub patience: u64,
+    /// Steps between checkpoints; a tenth of all unless given
+    #[arg(long, value_name = "N")]
+    pub checkpoint_every: Option<u64>,
+    /// Leave windows as they are: no flips, no changes of intensity
+    #[arg(long)]
+    pub no_augmentation: bool,
+    /// Keep all activations of the encoder: faster, for more memory
+    #[arg(long)]
+    pub no_checkpointing: bool,
+    /// Name of the adapter; that of its folder unless given
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Licence of the adapter's weights
+    #[arg(long)]
+    pub license: Option<String>,
+    /// auto, cpu, or the name of a device
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub device: String,
+    /// Threads to compute with; all cores unless given
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Go on with a run that was stopped
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+    /// Replace an adapter, or an unfinished run, of this name
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+fn variant(text: &str) -> Result<Variant, String> {
+    match text {
+        "hermes" => Ok(Variant::Hermes),
+        "additive" => Ok(Variant::Additive),
+        _ => Err(format!("unknown variant {text:?}: hermes or additive")),
+    }
+}
+
+fn loss(text: &str) -> Result<LossKind, String> {
+    match text {
+        "segvol" => Ok(LossKind::SegVol),
+        "adaptive-dice" => Ok(LossKind::AdaptiveDice),
+        _ => Err(format!("unknown loss {text:?}: segvol or adaptive-dice")),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{text:?} is no number above zero")),
+    }
 }
 
 /// Describe an adapter, or turn it into something else.

@@ -126,6 +126,20 @@ fn from_file(error: &Error) -> bool {
     matches!(error, Error::Volume(_) | Error::Model(ModelError::Config { .. }))
 }
 
+impl From<adaptmedseg_study::Error> for Failure {
+    fn from(error: adaptmedseg_study::Error) -> Self {
+        use adaptmedseg_study::Error as Study;
+        let code = match error {
+            Study::Segment(error) => return error.into(),
+            Study::Pairs { .. } => Code::BadData,
+            Study::InvalidArgument { .. } => Code::Usage,
+            Study::Exists { .. } | Study::Io { .. } => Code::Io,
+            _ => Code::Internal,
+        };
+        Self { code, message: error.to_string(), hint: error.hint() }
+    }
+}
+
 impl From<volume::Error> for Failure {
     fn from(error: volume::Error) -> Self {
         Error::from(error).into()

@@ -6,6 +6,7 @@ mod adapter;
 mod args;
 mod demo;
 mod failure;
+mod finetune;
 mod import;
 mod info;
 mod interrupt;
@@ -49,6 +50,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Info(args) => info::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Segment(args) => segment::run(&args),
+        Command::Finetune(args) => finetune::run(&args),
         Command::Adapter(args) => adapter::run(&args),
         Command::Overlay(args) => overlay::run(&args),
     }

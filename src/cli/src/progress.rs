@@ -28,6 +28,21 @@ impl Bar {
         }
     }
 
+    /// Shows how far a long work has come.
+    pub(crate) fn at(&self, fraction: f64, message: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_position((fraction * STEPS as f64) as u64);
+            bar.set_message(message);
+        }
+    }
+
+    /// Leaves a line above the bar.
+    pub(crate) fn line(&self, text: String) {
+        if let Some(bar) = &self.0 {
+            bar.println(text);
+        }
+    }
+
     /// Runs `work` with hooks that move the bar and obey Ctrl-C.
     pub(crate) fn during<T>(&self, work: impl FnOnce(&Hooks<'_>) -> T) -> T {
         let show = |progress: Progress| {

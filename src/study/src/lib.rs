@@ -1,0 +1,21 @@
+//! Fine-tuning runs: from pairs of image and mask to an adapter.
+//!
+//! [`finetune`] drives a [`Trainer`](adaptmedseg_engine::Trainer) and knows nothing of how it computes. Every random
+//! choice of a step comes from the run's seed and the number of the step alone, so that a run which was killed and
+//! resumed is the run that was not.
+
+mod error;
+mod evaluate;
+mod options;
+mod pairs;
+mod partial;
+mod prompts;
+mod random;
+mod run;
+mod sampling;
+mod schedule;
+
+pub use error::{Error, Result};
+pub use options::{FineTuneOptions, Method, adapter_config};
+pub use pairs::{Split, TrainingPair, read_pairs};
+pub use run::{FineTuneHooks, FineTuneProgress, FineTuneReport, Start, Validation, finetune};

@@ -1,0 +1,234 @@
+//! The folder of a run that has not ended: `OUT.partial`, from which it can be resumed.
+//!
+//! `last.json` says which state is the last one; it is renamed into place when everything it names is on the disk, and
+//! what it no longer names is removed afterwards. Killed at any moment, the folder holds a state to go on from.
+
+use crate::error::{Error, Result};
+use crate::options::FineTuneOptions;
+use crate::run::Validation;
+use adaptmedseg_engine::TrainerState;
+use adaptmedseg_model::adapter::{Adapter, AdapterConfig, read_tensors, write_tensors};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+const LAST: &str = "last.json";
+/// One JSON object per line, for each step and each validation.
+pub(crate) const METRICS: &str = "metrics.jsonl";
+
+/// What is known of a run between two steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Steps taken.
+    pub step: u64,
+    /// Seconds they took, over all parts of the run.
+    pub seconds: f64,
+    /// The validation before the first step.
+    pub before: Option<Validation>,
+    /// The best one, whose adapter is kept.
+    pub best: Option<Validation>,
+    /// The step of the last validation.
+    pub validated: Option<u64>,
+    /// Validations since the best one.
+    pub waited: u64,
+    /// Whether the run ended early.
+    pub stopped: bool,
+}
+
+/// `last.json`.
+#[derive(Serialize, Deserialize)]
+struct Last {
+    options: FineTuneOptions,
+    adapter: AdapterConfig,
+    /// Hash of the prepared volumes.
+    data: String,
+    progress: Progress,
+}
+
+/// The folder of a run that has not ended.
+pub(crate) struct Partial {
+    folder: PathBuf,
+}
+
+/// `OUT.partial`.
+pub(crate) fn folder_of(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    out.with_file_name(name)
+}
+
+fn io<T>(path: &Path, result: std::io::Result<T>) -> Result<T> {
+    result.map_err(|error| Error::io(path, error))
+}
+
+impl Partial {
+    /// A new folder.
+    pub(crate) fn create(out: &Path) -> Result<Self> {
+        let folder = folder_of(out);
+        io(&folder, fs::create_dir_all(&folder))?;
+        Ok(Self { folder })
+    }
+
+    /// The folder of a run that was stopped, with what is known of it; `None` if it had not come to its first
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// No such folder; a run with other options, or on other data.
+    pub(crate) fn resume(
+        out: &Path,
+        options: &FineTuneOptions,
+        adapter: &AdapterConfig,
+        data: &str,
+    ) -> Result<(Self, Option<(Progress, TrainerState)>)> {
+        let folder = folder_of(out);
+        if !folder.is_dir() {
+            return Err(Error::argument(
+                format!("there is no unfinished run of {}", out.display()),
+                "start it without resuming",
+            ));
+        }
+        let partial = Self { folder };
+        let path = partial.folder.join(LAST);
+        if !path.is_file() {
+            partial.replace(METRICS, b"")?;
+            return Ok((partial, None));
+        }
+        let text = io(&path, fs::read(&path))?;
+        let malformed = |error: serde_json::Error| Error::Pairs { path: path.clone(), message: error.to_string() };
+        let last: Last = serde_json::from_slice(&text).map_err(malformed)?;
+        let differs = difference("options", &last.options, options)
+            .or_else(|| difference("adapter", &last.adapter, adapter))
+            .or_else(|| (last.data != data).then(|| "the images or masks are not those it began with".to_owned()));
+        if let Some(differs) = differs {
+            return Err(Error::argument(
+                format!("{} cannot be resumed: {differs}", out.display()),
+                "give what it was started with, or start anew with overwriting",
+            ));
+        }
+        let tensors = read_tensors(&partial.state_path(last.progress.step))?;
+        let state = TrainerState { steps: last.progress.step, tensors };
+        partial.cut_metrics(last.progress.step)?;
+        Ok((partial, Some((last.progress, state))))
+    }
+
+    fn state_path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("state-{step}.safetensors"))
+    }
+
+    fn best_path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("best-{step}"))
+    }
+
+    /// Keeps an adapter as the best so far.
+    pub(crate) fn keep_best(&self, adapter: &Adapter, step: u64) -> Result<()> {
+        Ok(adapter.save(&self.best_path(step), true)?)
+    }
+
+    /// Writes a state to go on from.
+    pub(crate) fn checkpoint(
+        &self,
+        state: &TrainerState,
+        progress: &Progress,
+        options: &FineTuneOptions,
+        adapter: &AdapterConfig,
+        data: &str,
+    ) -> Result<()> {
+        let path = self.state_path(progress.step);
+        let temporary = path.with_extension("tmp");
+        write_tensors(&temporary, &state.tensors)?;
+        io(&path, fs::rename(&temporary, &path))?;
+        let last = Last {
+            options: options.clone(),
+            adapter: adapter.clone(),
+            data: data.to_owned(),
+            progress: progress.clone(),
+        };
+        let text = serde_json::to_vec_pretty(&last).expect("plain data");
+        self.replace(LAST, &text)?;
+        self.remove_others(&[path, self.best_path(progress.best.as_ref().map_or(0, |best| best.step))])
+    }
+
+    /// Removes states and adapters other than these.
+    fn remove_others(&self, kept: &[PathBuf]) -> Result<()> {
+        for entry in io(&self.folder, fs::read_dir(&self.folder))? {
+            let path = io(&self.folder, entry)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let old = name.starts_with("state-") || name.starts_with("best-");
+            if old && !kept.contains(&path) {
+                io(&path, if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file under another name, then renames it.
+    fn replace(&self, name: &str, text: &[u8]) -> Result<()> {
+        let path = self.folder.join(name);
+        let temporary = self.folder.join(format!("{name}.tmp"));
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(text)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)
+        };
+        io(&path, write())
+    }
+
+    /// Adds a line to the metrics.
+    pub(crate) fn log(&self, line: &Value) -> Result<()> {
+        let path = self.folder.join(METRICS);
+        let write = || {
+            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+            file.write_all(format!("{line}\n").as_bytes())
+        };
+        io(&path, write())
+    }
+
+    /// Forgets metrics of steps that will be taken again, and a line that was cut short.
+    fn cut_metrics(&self, step: u64) -> Result<()> {
+        let path = self.folder.join(METRICS);
+        let Ok(file) = File::open(&path) else { return Ok(()) };
+        let mut text = String::new();
+        for line in BufReader::new(file).lines() {
+            let line = io(&path, line)?;
+            let known = serde_json::from_str::<Value>(&line).ok().and_then(|value| value["step"].as_u64());
+            if known.is_some_and(|at| at <= step) {
+                text.push_str(&line);
+                text.push('\n');
+            }
+        }
+        self.replace(METRICS, text.as_bytes())
+    }
+
+    /// Makes the best adapter the result: it gets the report and the metrics, and its name. Nothing else is left.
+    pub(crate) fn finish(self, out: &Path, best: u64, report: &impl Serialize, overwrite: bool) -> Result<()> {
+        let adapter = self.best_path(best);
+        if !adapter.is_dir() && out.is_dir() {
+            // Killed after the adapter had got its name.
+            return io(&self.folder, fs::remove_dir_all(&self.folder));
+        }
+        let metrics = self.folder.join(METRICS);
+        if metrics.is_file() {
+            let to = adapter.join(METRICS);
+            io(&to, fs::copy(&metrics, &to))?;
+        }
+        let path = adapter.join("finetune.json");
+        let text = serde_json::to_string_pretty(report).expect("plain data") + "\n";
+        io(&path, fs::write(&path, text))?;
+        if overwrite && out.is_dir() {
+            io(out, fs::remove_dir_all(out))?;
+        }
+        io(out, fs::rename(&adapter, out))?;
+        io(&self.folder, fs::remove_dir_all(&self.folder))
+    }
+}
+
+/// The first field in which two values differ.
+fn difference(what: &str, was: &impl Serialize, is: &impl Serialize) -> Option<String> {
+    let [was, is] = [serde_json::to_value(was), serde_json::to_value(is)].map(|value| value.expect("plain data"));
+    let (was, is) = (was.as_object()?, is.as_object()?);
+    let field = is.keys().find(|&field| was.get(field) != is.get(field))?;
+    Some(format!("{what}: {field} was {}, is {}", was.get(field).unwrap_or(&Value::Null), is[field]))
+}

@@ -1,0 +1,33 @@
+//! Random numbers that depend on a seed and a number alone, on every machine.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// What random numbers are for: each use has a sequence of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Use {
+    /// The samples of a training step.
+    Step,
+    /// The order of the volumes in an epoch.
+    Epoch,
+    /// The samples of the validation.
+    Validation,
+    /// Which subjects are held out.
+    Split,
+}
+
+/// The generator for number `index` of a use.
+pub(crate) fn generator(seed: u64, purpose: Use, index: u64) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(((purpose as u64) << 56) | (index & ((1 << 56) - 1)));
+    random
+}
+
+/// The numbers below `count` in random order.
+pub(crate) fn shuffled(count: usize, random: &mut impl Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    for last in (1..count).rev() {
+        order.swap(last, random.random_range(0..=last));
+    }
+    order
+}
