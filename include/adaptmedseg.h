@@ -43,6 +43,14 @@ typedef struct ams_cancel ams_cancel;
 typedef struct ams_error ams_error;
 
 /**
+ * A run that lets a model learn from pairs of image and mask. What it learns is an adapter; the model does not change,
+ * and sessions may go on using it meanwhile.
+ *
+ * It belongs to one thread at a time. A call while another is running returns `AMS_STATUS_BUSY`.
+ */
+typedef struct ams_finetune ams_finetune;
+
+/**
  * A 3-D image: voxels and where they lie. It never changes, so any number of threads may use it at the same time.
  * Sessions keep what they need of it, so it may be freed before them.
  */
@@ -66,6 +74,147 @@ typedef struct ams_session ams_session;
  * Result of a call. `AMS_STATUS_OK` is zero; numbers are never reused, so treat one you do not know as a failure.
  */
 typedef int32_t ams_status;
+
+/**
+ * What learns.
+ */
+typedef int32_t ams_method;
+
+/**
+ * Kind of context prior.
+ */
+typedef int32_t ams_prior_variant;
+
+/**
+ * What is minimised.
+ */
+typedef int32_t ams_loss;
+
+/**
+ * How a run begins.
+ */
+typedef int32_t ams_start;
+
+/**
+ * How a run is to go. Set it to zeros, then `struct_size`, then what you want: zero is the default of every field.
+ */
+typedef struct {
+    /**
+     * `sizeof(ams_finetune_options)`.
+     */
+    size_t struct_size;
+    /**
+     * What learns, an `AMS_METHOD_` constant.
+     */
+    ams_method method;
+    /**
+     * Kind of context prior, an `AMS_PRIOR_` constant.
+     */
+    ams_prior_variant prior_variant;
+    /**
+     * What is minimised, an `AMS_LOSS_` constant.
+     */
+    ams_loss loss;
+    /**
+     * How it begins, an `AMS_START_` constant.
+     */
+    ams_start start;
+    /**
+     * Rank of the low-rank corrections; 0: 8.
+     */
+    uint32_t rank;
+    /**
+     * Samples of a step; 0: 1.
+     */
+    uint32_t accumulation;
+    /**
+     * Strength of the low-rank corrections; 0: 8.
+     */
+    double alpha;
+    /**
+     * Highest learning rate; 0: 0.0005.
+     */
+    double learning_rate;
+    /**
+     * Optimiser steps; 0: 200.
+     */
+    uint64_t steps;
+    /**
+     * Steps between validations and between checkpoints; 0: a tenth of all.
+     */
+    uint64_t validate_every;
+    /**
+     * Validations without a better loss after which the run ends; 0: 5.
+     */
+    uint64_t patience;
+    /**
+     * Seed of everything random.
+     */
+    uint64_t seed;
+    /**
+     * Other than 0: keep all activations of the image encoder; faster, for more memory.
+     */
+    int32_t no_checkpointing;
+    /**
+     * Other than 0: correct the decoder's MLPs and its token-to-image attention too.
+     */
+    int32_t all_decoder_layers;
+    /**
+     * Name of the adapter, UTF-8; NULL: that of its folder. Copied.
+     */
+    const char *name;
+    /**
+     * Licence of the adapter's weights, UTF-8; NULL: unknown. Copied.
+     */
+    const char *license;
+} ams_finetune_options;
+
+/**
+ * How far a run has come.
+ */
+typedef struct {
+    /**
+     * Size of this structure in the library, which fills it.
+     */
+    size_t struct_size;
+    /**
+     * Steps taken.
+     */
+    uint64_t step;
+    /**
+     * Steps there may be.
+     */
+    uint64_t total;
+    /**
+     * Loss of the last step; not a number before the first.
+     */
+    double loss;
+    /**
+     * Seconds to the end, as things go.
+     */
+    double seconds_left;
+    /**
+     * Loss on what is held out, if it has just been measured; else not a number.
+     */
+    double validation_loss;
+    /**
+     * Dice on what is held out, if it has just been measured; else not a number.
+     */
+    double validation_dice;
+    /**
+     * The validation as a JSON object, with the Dice of each combination of prompts; NULL unless it has just been
+     * made.
+     */
+    const char *validation_json;
+} ams_finetune_progress;
+
+/**
+ * Receives the progress of a run, after every step and every validation. `progress` is valid during the call only.
+ *
+ * It is called on the thread that called the library. It must return normally: no exception and no longjmp may leave
+ * it. To stop the run, cancel the token that the run was given. It must not use the run, which is busy.
+ */
+typedef void (*ams_finetune_callback)(const ams_finetune_progress *progress, void *user_data);
 
 /**
  * Type of a voxel, in the byte order of the machine.
@@ -246,6 +395,56 @@ typedef struct {
      */
     uint64_t total;
 } ams_memory_estimate;
+
+/**
+ * Low-rank corrections of linear layers.
+ */
+#define AMS_METHOD_LORA 0
+
+/**
+ * A context prior: learned tokens for modality and task.
+ */
+#define AMS_METHOD_PRIOR 1
+
+/**
+ * Both.
+ */
+#define AMS_METHOD_LORA_PRIOR 2
+
+/**
+ * Cross-attention both ways; prototypes are multiplied with the up-scaled image.
+ */
+#define AMS_PRIOR_HERMES 0
+
+/**
+ * One self-attention; prototypes are added to the mask tokens.
+ */
+#define AMS_PRIOR_ADDITIVE 1
+
+/**
+ * Dice per slice and cross-entropy, as SegVol.
+ */
+#define AMS_LOSS_SEGVOL 0
+
+/**
+ * A Dice that weighs false positives and negatives by how many there are, and cross-entropy, as Hermes.
+ */
+#define AMS_LOSS_ADAPTIVE_DICE 1
+
+/**
+ * Nothing of the adapter's name may be there.
+ */
+#define AMS_START_NEW 0
+
+/**
+ * What is there of the adapter's name, finished or not, is replaced.
+ */
+#define AMS_START_OVERWRITE 1
+
+/**
+ * An unfinished run of the adapter's name goes on; it comes to the same adapter as one that was never stopped.
+ */
+#define AMS_START_RESUME 2
 
 /**
  * Unsigned, 8 bits.
@@ -622,6 +821,99 @@ const char *ams_error_hint(const ams_error *error);
  * Thread: any, but once. Since 0.1.
  */
 void ams_error_free(ams_error *error);
+
+/**
+ * Begins a run for a model. Add pairs, then call `ams_finetune_run`.
+ *
+ * `out` receives it; free it with `ams_finetune_free`. It keeps what it needs of the model.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` if `model` or `out` is NULL.
+ *
+ * Thread: any. Since 0.1.
+ */
+ams_status ams_finetune_new(const ams_model *model, ams_finetune **out, ams_error **error);
+
+/**
+ * Frees a run. NULL is allowed. Not while a call on it is running. An unfinished run on the disk stays.
+ *
+ * Thread: any, but once. Since 0.1.
+ */
+void ams_finetune_free(ams_finetune *finetune);
+
+/**
+ * Adds an image and one structure in it, such as a segment that somebody corrected in a viewer.
+ *
+ * `mask` has one byte per voxel of the image, i fastest, other than 0 in the structure; `count` is their number. Both
+ * are copied. `label` is the structure's name in text prompts, `task` and `modality` are those of context priors, and
+ * `subject` says who was scanned, so that one subject is never on both sides of a split: UTF-8, copied, NULL for none.
+ * Without a task it is the label. Part of the data is held out to tell when the adapter is good: some of the subjects,
+ * or of a single subject the last quarter of the structure's slices.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL run, image or mask, a wrong `count`, an empty mask, text that is
+ * not UTF-8; `AMS_STATUS_BUSY`.
+ *
+ * Thread: the run's. Since 0.1.
+ */
+ams_status ams_finetune_add_pair(ams_finetune *finetune,
+                                 const ams_image *image,
+                                 const uint8_t *mask,
+                                 size_t count,
+                                 const char *label,
+                                 const char *task,
+                                 const char *modality,
+                                 const char *subject,
+                                 ams_error **error);
+
+/**
+ * Adds the pairs of a list, or of a folder with a `pairs.json`: an array of objects with `image`, `mask`, and
+ * optionally `label`, `label_id`, `task`, `modality`, `subject`, `split` (`train` or `validation`) and `channel`; files
+ * are relative to the list.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL run or path, or an empty path; `AMS_STATUS_IO` and
+ * `AMS_STATUS_FORMAT` for a list that is absent or malformed, and for an entry that cannot be used, which the message
+ * names; `AMS_STATUS_BUSY`. After each the run has the pairs it had.
+ *
+ * Thread: the run's. Since 0.1.
+ */
+ams_status ams_finetune_add_data(ams_finetune *finetune,
+                                 const char *path,
+                                 ams_error **error);
+
+/**
+ * Trains, and writes the adapter to the folder `path`, which appears when it is done.
+ *
+ * While the run goes on, `path` with `.partial` at its end holds its last state; a run that was cancelled or killed goes
+ * on from there with `AMS_START_RESUME`, given the same pairs and options. `options` may be NULL. `progress` may be
+ * NULL; `user_data` is handed to it. `cancel` may be NULL; else its cancellation, from any thread, stops the run.
+ * `out` may be NULL; else it receives the adapter, opened: free it with `ams_adapter_free`.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL run or path, a wrong `struct_size`, options or pairs that cannot be
+ * used, a run that cannot be resumed; `AMS_STATUS_EXISTS`; `AMS_STATUS_IO`; `AMS_STATUS_CANCELLED`, which leaves a
+ * state to resume from; `AMS_STATUS_UNSUPPORTED` if training diverged; `AMS_STATUS_BUSY`.
+ *
+ * Thread: the run's. The library computes on threads of its own. Since 0.1.
+ */
+ams_status ams_finetune_run(ams_finetune *finetune,
+                            const char *path,
+                            const ams_finetune_options *options,
+                            ams_finetune_callback progress,
+                            void *user_data,
+                            const ams_cancel *cancel,
+                            ams_adapter **out,
+                            ams_error **error);
+
+/**
+ * How the last run went, as JSON: steps, seconds, losses and Dice on what was held out before and after, options.
+ *
+ * `out_json` receives it; free it with `ams_string_free`.
+ *
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL argument, or before a run has come to its end; `AMS_STATUS_BUSY`.
+ *
+ * Thread: the run's. Since 0.1.
+ */
+ams_status ams_finetune_report(const ams_finetune *finetune,
+                               char **out_json,
+                               ams_error **error);
 
 /**
  * Makes an image of voxels in memory, which are copied.

@@ -86,8 +86,10 @@ alone() { # LANGUAGE STANDARD HEADER
 }
 check "adaptmedseg.h compiles alone as C11" alone c c11 adaptmedseg.h
 check "adaptmedseg.h compiles alone as C++17" alone c++ c++17 adaptmedseg.h
-check "adaptmedseg.hpp compiles alone as C++17" alone c++ c++17 adaptmedseg.hpp
-check "adaptmedseg.hpp compiles alone as C++20" alone c++ c++20 adaptmedseg.hpp
+for header in adaptmedseg.hpp adaptmedseg_result.hpp adaptmedseg_finetune.hpp; do
+    check "$header compiles alone as C++17" alone c++ c++17 "$header"
+    check "$header compiles alone as C++20" alone c++ c++20 "$header"
+done
 
 # A model and a volume.
 demo=${ADAPTMEDSEG_DEMO_DIR:-}
@@ -134,6 +136,8 @@ check "pkg-config, in a tree that was moved" package
 check "C: segment, cancel, undo, results" "$hosts/c_segment" "$model" "$scratch" "${object[@]}"
 check "C: every error" "$hosts/c_errors" "$model" "$scratch"
 check "C++: the wrapper" "$hosts/cpp_wrapper" "$model" "$scratch"
+check "C: fine-tune, cancel, resume, attach, detach" "$hosts/c_adapt" "$model" "$scratch"
+check "C++: fine-tune, cancel, resume, attach, detach" "$hosts/cpp_adapt" "$model" "$scratch"
 if [[ -x $hosts/cpp_itk ]]; then
     check "C++: masks land where ITK says" "$hosts/cpp_itk" "$model" "$scratch" "${object[@]}"
 else
@@ -162,6 +166,9 @@ check "the hosts compile with AddressSanitizer" consumer "$work/asan" -DSANITIZE
 check "AddressSanitizer: C: segment" "$work/asan/c_segment" "$model" "$scratch" "${object[@]}"
 check "AddressSanitizer: C: every error" "$work/asan/c_errors" "$model" "$scratch"
 check "AddressSanitizer: C++: the wrapper" "$work/asan/cpp_wrapper" "$model" "$scratch"
+rm -rf "$scratch/ball" "$scratch/wrapped"
+check "AddressSanitizer: C: fine-tune" "$work/asan/c_adapt" "$model" "$scratch"
+check "AddressSanitizer: C++: fine-tune" "$work/asan/cpp_adapt" "$model" "$scratch"
 if [[ -x $work/asan/cpp_itk ]]; then
     check "AddressSanitizer: C++: ITK" "$work/asan/cpp_itk" "$model" "$scratch" "${object[@]}"
 fi

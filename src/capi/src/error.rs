@@ -47,6 +47,12 @@ impl From<segment::Error> for Failure {
     }
 }
 
+impl From<adaptmedseg_study::Error> for Failure {
+    fn from(error: adaptmedseg_study::Error) -> Self {
+        Self { code: status::of(error.kind()), message: error.to_string(), hint: error.hint() }
+    }
+}
+
 impl From<segment::volume::Error> for Failure {
     fn from(error: segment::volume::Error) -> Self {
         segment::Error::from(error).into()

@@ -13,6 +13,7 @@ mod arg;
 pub mod cancel;
 pub mod device;
 pub mod error;
+pub mod finetune;
 mod guard;
 pub mod image;
 pub mod log;

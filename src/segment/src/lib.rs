@@ -25,6 +25,7 @@ pub use adaptmedseg_engine::{
 pub use adaptmedseg_model::adapter as adapters;
 pub use adaptmedseg_model::checkpoint;
 pub use adaptmedseg_model::config::ModelConfig;
+pub use adaptmedseg_model::prior;
 pub use adaptmedseg_model::train;
 pub use adaptmedseg_volume as volume;
 pub use error::{Error, ErrorKind, Result};

@@ -137,6 +137,6 @@ mod tests {
         let target = target([2, 4, 6], [5, 9, 12]);
         let drawn = draw(&target, SIZE, None, 0.0, &mut generator(3, Use::Step, 0)).expect("something inside");
         assert_eq!(drawn[0].1.bounding_box, Some([2.0, 4.0, 6.0, 5.0, 9.0, 12.0]));
-        assert!(draw(&vec![0.0; 8], [2, 2, 2], None, 0.0, &mut generator(3, Use::Step, 0)).is_none());
+        assert!(draw(&[0.0; 8], [2, 2, 2], None, 0.0, &mut generator(3, Use::Step, 0)).is_none());
     }
 }
