@@ -160,6 +160,15 @@ typedef struct {
      */
     int32_t all_decoder_layers;
     /**
+     * Other than 0: correct no layer of the image encoder; windows are then encoded once and kept, and steps are fast.
+     */
+    int32_t freeze_encoder;
+    /**
+     * An adapter folder to learn further, UTF-8, instead of a new adapter; tasks and modalities it does not know are
+     * added to it, and `method`, `prior_variant`, `rank` and `alpha` are its own. NULL: a new one. Copied.
+     */
+    const char *from;
+    /**
      * Name of the adapter, UTF-8; NULL: that of its folder. Copied.
      */
     const char *name;

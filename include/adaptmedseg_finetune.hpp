@@ -72,6 +72,10 @@ struct FineTuneOptions {
     bool no_checkpointing = false;
     /// Correct the decoder's MLPs and its token-to-image attention too.
     bool all_decoder_layers = false;
+    /// Correct no layer of the image encoder: windows are then encoded once and kept, and steps are fast.
+    bool freeze_encoder = false;
+    /// An adapter folder to learn further, instead of a new adapter.
+    std::string from = {};
     std::string name = {};
     std::string license = {};
     /// Called on the calling thread. If it throws, the run is cancelled, keeps a state to resume from, and fails with
@@ -123,6 +127,8 @@ public:
         raw.seed = options.seed;
         raw.no_checkpointing = options.no_checkpointing ? 1 : 0;
         raw.all_decoder_layers = options.all_decoder_layers ? 1 : 0;
+        raw.freeze_encoder = options.freeze_encoder ? 1 : 0;
+        raw.from = options.from.empty() ? nullptr : options.from.c_str();
         raw.name = options.name.empty() ? nullptr : options.name.c_str();
         raw.license = options.license.empty() ? nullptr : options.license.c_str();
         std::optional<CancelToken> cancel = options.cancel;

@@ -14,7 +14,7 @@ use adaptmedseg_segment::adapters::LoraConfig;
 use adaptmedseg_segment::train::LossKind;
 use adaptmedseg_study::{
     FineTuneHooks, FineTuneOptions, FineTuneProgress, FineTuneReport, Method, Start, TrainingPair, adapter_config,
-    read_pairs,
+    read_pairs, with_pairs,
 };
 use std::ffi::{CString, c_char, c_void};
 use std::mem::size_of;
@@ -106,6 +106,11 @@ pub struct ams_finetune_options {
     pub no_checkpointing: i32,
     /// Other than 0: correct the decoder's MLPs and its token-to-image attention too.
     pub all_decoder_layers: i32,
+    /// Other than 0: correct no layer of the image encoder; windows are then encoded once and kept, and steps are fast.
+    pub freeze_encoder: i32,
+    /// An adapter folder to learn further, UTF-8, instead of a new adapter; tasks and modalities it does not know are
+    /// added to it, and `method`, `prior_variant`, `rank` and `alpha` are its own. NULL: a new one. Copied.
+    pub from: *const c_char,
     /// Name of the adapter, UTF-8; NULL: that of its folder. Copied.
     pub name: *const c_char,
     /// Licence of the adapter's weights, UTF-8; NULL: unknown. Copied.
@@ -307,6 +312,7 @@ pub unsafe extern "C" fn ams_finetune_run(
             let folder = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             config.name = arg::optional_text(given.name, "options->name")?.map_or_else(folder, str::to_owned);
             config.license = arg::optional_text(given.license, "options->license")?.unwrap_or_default().to_owned();
+            let from = if given.from.is_null() { None } else { Some(arg::path(given.from, "options->from")?) };
             let show = progress.map(|callback| {
                 move |progress: &FineTuneProgress| {
                     let json = progress.validation.and_then(|validation| CString::new(as_json(validation)).ok());
@@ -331,7 +337,10 @@ pub unsafe extern "C" fn ams_finetune_run(
             };
             let model = state.model.clone();
             let report = sink::to((*finetune).sink, || -> Result<FineTuneReport> {
-                let adapter = model.new_adapter(config, run.seed)?;
+                let adapter = match &from {
+                    Some(path) => with_pairs(model.open_adapter(path)?, &state.pairs)?,
+                    None => model.new_adapter(config, run.seed)?,
+                };
                 Ok(adaptmedseg_study::finetune(&model, adapter, &state.pairs, &run, &path, start, &hooks)?)
             })?;
             state.report = Some(report);
@@ -409,7 +418,8 @@ fn lora(given: &ams_finetune_options) -> LoraConfig {
     if given.alpha != 0.0 {
         lora.alpha = given.alpha;
     }
-    if given.all_decoder_layers == 0 { lora } else { lora.with_further_targets() }
+    let lora = if given.all_decoder_layers == 0 { lora } else { lora.with_further_targets() };
+    if given.freeze_encoder == 0 { lora } else { lora.only("mask_decoder.") }
 }
 
 fn run_options(given: &ams_finetune_options) -> Result<FineTuneOptions> {

@@ -208,7 +208,10 @@ pub(crate) struct FinetuneArgs {
     /// Correct the decoder's MLPs and its token-to-image attention too
     #[arg(long)]
     pub all_decoder_layers: bool,
-    /// An adapter to learn further, instead of a new one
+    /// Correct no layer of the image encoder: windows are then encoded once and kept, and steps are fast
+    #[arg(long)]
+    pub freeze_encoder: bool,
+    /// An adapter to learn further, instead of a new one; tasks and modalities it does not know are added to it
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
     /// Optimiser steps

@@ -8,7 +8,7 @@ use adaptmedseg_segment::adapters::LoraConfig;
 use adaptmedseg_segment::{Model, OpenOptions, peak_memory_bytes};
 use adaptmedseg_study::{
     FineTuneHooks, FineTuneOptions, FineTuneProgress, FineTuneReport, Start, TrainingPair, adapter_config, finetune,
-    read_pairs,
+    read_pairs, with_pairs,
 };
 use std::fmt::Write;
 
@@ -26,11 +26,12 @@ pub(crate) fn run(args: &FinetuneArgs) -> Result<()> {
     interrupt::check()?;
     let options = options(args, pairs.len());
     let adapter = match &args.from {
-        Some(path) => model.open_adapter(path)?,
+        Some(path) => with_pairs(model.open_adapter(path)?, &pairs)?,
         None => {
             let lora =
                 LoraConfig { rank: args.rank, alpha: args.alpha, rslora: !args.plain_lora, ..Default::default() };
             let lora = if args.all_decoder_layers { lora.with_further_targets() } else { lora };
+            let lora = if args.freeze_encoder { lora.only("mask_decoder.") } else { lora };
             let mut config = adapter_config(args.method, args.variant, lora, &pairs);
             config.name = args
                 .name

@@ -172,7 +172,7 @@ impl Session {
     pub fn set_task(&mut self, task: Option<&str>) -> Result<()> {
         let prior = self.adapter.as_ref().and_then(|adapter| adapter.config().prior.as_ref());
         if let (Some(task), Some(prior)) = (task, prior)
-            && prior.task_row(Some(task)) == prior.tasks.len()
+            && !prior.knows_task(task)
         {
             return Err(Error::argument(
                 format!("the adapter knows no task {task:?}"),

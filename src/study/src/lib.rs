@@ -16,6 +16,6 @@ mod sampling;
 mod schedule;
 
 pub use error::{Error, Result};
-pub use options::{FineTuneOptions, Method, adapter_config};
+pub use options::{FineTuneOptions, Method, adapter_config, with_pairs};
 pub use pairs::{Split, TrainingPair, read_pairs};
 pub use run::{FineTuneHooks, FineTuneProgress, FineTuneReport, Start, Validation, finetune};

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::pairs::TrainingPair;
-use adaptmedseg_model::adapter::{AdapterConfig, LoraConfig};
+use adaptmedseg_model::adapter::{Adapter, AdapterConfig, LoraConfig};
 use adaptmedseg_model::prior::{PriorConfig, Variant};
 use adaptmedseg_model::train::{LossKind, OptimiserConfig};
 use serde::{Deserialize, Serialize};
@@ -129,15 +129,26 @@ impl FineTuneOptions {
     }
 }
 
+/// An adapter that is to learn further, with the modalities and tasks of these pairs in its pool.
+///
+/// # Errors
+/// Names that are empty.
+pub fn with_pairs(adapter: Adapter, pairs: &[TrainingPair]) -> Result<Adapter> {
+    let (modalities, tasks) = (names(pairs, |pair| pair.modality.as_ref()), names(pairs, |pair| pair.task.as_ref()));
+    Ok(adapter.extended(&modalities, &tasks)?)
+}
+
+/// What the pairs say, each once.
+fn names(pairs: &[TrainingPair], pick: fn(&TrainingPair) -> Option<&String>) -> Vec<String> {
+    pairs.iter().filter_map(pick).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// The adapter that a method trains for these pairs: a prior has tokens for their modalities and tasks.
 pub fn adapter_config(method: Method, variant: Variant, lora: LoraConfig, pairs: &[TrainingPair]) -> AdapterConfig {
-    let names = |pick: fn(&TrainingPair) -> Option<&String>| -> Vec<String> {
-        pairs.iter().filter_map(pick).cloned().collect::<BTreeSet<_>>().into_iter().collect()
-    };
-    let (modalities, tasks) = (names(|pair| pair.modality.as_ref()), names(|pair| pair.task.as_ref()));
+    let (modalities, tasks) = (names(pairs, |pair| pair.modality.as_ref()), names(pairs, |pair| pair.task.as_ref()));
     let mut prior = PriorConfig { variant, tasks: tasks.clone(), ..PriorConfig::default() };
     for modality in &modalities {
-        if prior.modality_row(Some(modality)) == prior.modalities.len() {
+        if !prior.knows_modality(modality) {
             prior.modalities.push(modality.clone());
         }
     }

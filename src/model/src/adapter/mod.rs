@@ -142,6 +142,32 @@ impl Adapter {
         self.weights.prior.as_ref()
     }
 
+    /// This adapter with further modalities and tasks in the pool of its context prior, which start as copies of the
+    /// unknown one. What it has learned stays, and so does what it computes for those it knew. Without a context prior
+    /// only the description changes.
+    ///
+    /// # Errors
+    /// Names that are empty.
+    pub fn extended(mut self, modalities: &[String], tasks: &[String]) -> Result<Self> {
+        let add = |names: &mut Vec<String>, more: &[String]| {
+            for name in more {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+            }
+        };
+        add(&mut self.config.modalities, modalities);
+        add(&mut self.config.tasks, tasks);
+        if let (Some(old), Some(prior)) = (self.config.prior.clone(), self.weights.prior.take()) {
+            let mut new = old.clone();
+            new.modalities.extend(modalities.iter().filter(|name| !old.knows_modality(name)).cloned());
+            new.tasks.extend(tasks.iter().filter(|name| !old.knows_task(name)).cloned());
+            self.weights.prior = Some(prior.extended(&old, &new)?);
+            self.config.prior = Some(new);
+        }
+        Ok(self)
+    }
+
     /// Number of weights.
     pub fn parameters(&self) -> u64 {
         self.weights.num_params() as u64

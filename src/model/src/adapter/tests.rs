@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::ModelConfig;
 use crate::error::ErrorKind;
+use crate::prior::Variant;
 use crate::train::{Learner, LearnerConfig, LossKind, OptimiserConfig, Sample};
 use crate::{Prompts, SegVol};
 use burn::tensor::{Distribution, Tensor};
@@ -214,4 +215,82 @@ fn a_stopped_training_goes_on_as_if_it_had_not_stopped() {
     assert_eq!(whole.state(), resumed.state());
     assert!(resumed.restore(&NamedTensors::new()).is_err());
     assert_eq!(whole.state(), resumed.state(), "a refused state changes nothing");
+}
+
+fn prior(variant: Variant) -> AdapterConfig {
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let prior = PriorConfig {
+        variant,
+        modalities: names(&["CT", "MR"]),
+        tasks: names(&["liver", "prostate"]),
+        width: 32,
+        ..PriorConfig::default()
+    };
+    AdapterConfig { prior: Some(prior), ..AdapterConfig::default() }
+}
+
+/// The bits of the logits for a modality and a task.
+fn bits_for(network: &SegVol, image: &Tensor<5>, modality: &str, task: &str) -> Vec<u32> {
+    let context = AdapterContext { modality: Some(modality.into()), task: Some(task.into()) };
+    let fused = network.fuse(network.image_encoder().forward(image.clone()), &context);
+    let masks = network.decode(fused.image, config().image_encoder.grid(), &prompts(), &fused.effect);
+    let logits = masks.low_res.into_data().try_into_vec::<f32>().expect("float32");
+    logits.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn untrained_priors_are_the_base_bit_for_bit_and_trained_ones_know_their_context() {
+    let (network, image) = (network(), image());
+    let base = bits(&network, &image);
+    for variant in [Variant::Hermes, Variant::Additive] {
+        let untrained = Adapter::new(prior(variant), &config(), 1, &Device::flex()).expect("it fits");
+        let attached = network.with_adapter(&untrained).expect("it fits");
+        assert_eq!(bits_for(&attached, &image, "MR", "prostate"), base, "{variant:?}");
+        let trained = trained(&network, untrained);
+        let attached = network.with_adapter(&trained).expect("it fits");
+        let mr = bits_for(&attached, &image, "MR", "prostate");
+        assert_ne!(mr, base, "{variant:?}");
+        assert_eq!(mr, bits_for(&attached, &image, "MRI", "Prostate"), "case and MRI make no difference");
+        assert_ne!(mr, bits_for(&attached, &image, "CT", "prostate"), "{variant:?}: modality");
+        assert_ne!(mr, bits_for(&attached, &image, "MR", "liver"), "{variant:?}: task");
+        assert_eq!(bits_for(&attached, &image, "PET", "spine"), bits(&attached, &image), "others are the unknown");
+        assert_eq!(bits(&attached.without_adapter(), &image), base, "{variant:?}: detached");
+    }
+}
+
+#[test]
+fn a_trained_pool_takes_new_modalities_and_tasks() {
+    let (network, image) = (network(), image());
+    for variant in [Variant::Hermes, Variant::Additive] {
+        let old = Adapter::new(prior(variant), &config(), 2, &Device::flex()).expect("it fits");
+        let old = trained(&network, old);
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(|&name| name.to_owned()).collect() };
+        let new = old.clone().extended(&names(&["MRI", "PET"]), &names(&["liver", "spine"])).expect("new names");
+        let prior = new.config().prior.as_ref().expect("one");
+        assert_eq!(
+            (&prior.modalities, &prior.tasks),
+            (&names(&["CT", "MR", "PET"]), &names(&["liver", "prostate", "spine"]))
+        );
+        let [before, after] = [&old, &new].map(|adapter| network.with_adapter(adapter).expect("it fits"));
+        for (modality, task) in [("MR", "liver"), ("CT", "prostate")] {
+            let same = bits_for(&before, &image, modality, task);
+            assert_eq!(bits_for(&after, &image, modality, task), same, "{variant:?} {modality} {task}");
+        }
+        // New rows start as the unknown one, and are learned on their own.
+        assert_eq!(bits_for(&after, &image, "PET", "spine"), bits(&after, &image));
+        let folder = tempfile::tempdir().expect("a folder");
+        new.save(&folder.path().join("pool"), false).expect("written");
+        let read = Adapter::open(&folder.path().join("pool"), &config(), &Device::flex()).expect("read");
+        assert_eq!(read.tensors(), new.tensors());
+        assert!(new.extended(&names(&[" "]), &[]).is_err());
+    }
+}
+
+#[test]
+fn a_prior_cannot_become_a_peft_adapter() {
+    let adapter = Adapter::new(prior(Variant::Hermes), &config(), 1, &Device::flex()).expect("it fits");
+    let folder = tempfile::tempdir().expect("a folder");
+    let error = adapter.export_peft(&folder.path().join("peft")).unwrap_err().to_string();
+    assert!(error.contains("context prior"), "{error}");
+    assert!(!folder.path().join("peft").exists());
 }

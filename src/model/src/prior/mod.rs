@@ -134,6 +134,16 @@ impl PriorConfig {
         Ok(())
     }
 
+    /// Whether a modality has tokens of its own.
+    pub fn knows_modality(&self, name: &str) -> bool {
+        self.modality_row(Some(name)) < self.modalities.len()
+    }
+
+    /// Whether a task has tokens of its own.
+    pub fn knows_task(&self, name: &str) -> bool {
+        self.task_row(Some(name)) < self.tasks.len()
+    }
+
     /// The row of a modality in the pool; the last one, the learned unknown, for none and for any other.
     pub fn modality_row(&self, name: Option<&str>) -> usize {
         row(&self.modalities, name)
