@@ -47,6 +47,8 @@ def main():
     copy(source, "stage", "stage_mini_seed7", lambda key: True)
     copy(source, "units", "units_tensors", lambda key: True)
     copy(source, "pipeline", "sliding_mini_seed7", lambda key: key.startswith(SLIDING))
+    copy(source, "training", "train_mini_seed7_a_losses", lambda key: True)
+    copy(source, "hermes", "hermes_modules_seed7", lambda key: True)
     shutil.copy(source / "units" / "units.json", HERE / "units")
     shutil.copy(source / "manifest_mini.json", HERE)
 

@@ -30,9 +30,12 @@ fn learner(case: &TrainingCase, adapter: Option<Adapter>, base: &[&str], checkpo
 }
 
 fn cases(kind: &str) -> impl Iterator<Item = TrainingCase> {
-    let all = bundles("training", "train_").into_iter();
-    let kind = kind.to_owned();
-    all.filter(move |bundle| bundle.name.contains(&kind)).filter_map(TrainingCase::open)
+    let mut found = bundles("training", "train_");
+    found.retain(|bundle| bundle.name.contains(kind));
+    if found.is_empty() {
+        skipped(&format!("there is no bundle training/train_*{kind}*"));
+    }
+    found.into_iter().filter_map(TrainingCase::open)
 }
 
 /// Compares the losses, every gradient's norm, and the gradients that are stored.
