@@ -4,6 +4,10 @@
 //! exponential in place, then a product with the values that is added onto the output ("online softmax", Milakov and
 //! Gimelshein, arXiv 1805.02867). The running maximum and sum of each row are all that is carried from block to block.
 
+mod backward;
+
+pub use backward::{AttentionGradients, attention_backward};
+
 use crate::cpu::{Cpu, Kernel, LANES};
 use crate::math::{exp2, larger, max_lanes, sum_lanes};
 use crate::matrix::{Matrix, Rows, SharedOutput};

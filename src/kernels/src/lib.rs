@@ -1,15 +1,16 @@
-//! Inference kernels of the CPU engine: plain slices in and out.
+//! Kernels of the CPU engine: plain slices in and out.
 //!
 //! The parts of a transformer where a general tensor library wastes time on a processor: attention that never stores
 //! the whole score matrix, and linear layers, layer norms and GELUs that read and write their data once. Everything is
-//! float32 and forward only. Nothing here knows of tensors, gradients or models.
+//! float32. Only attention has a gradient, because there a general library wastes most. Nothing here knows of tensors or
+//! models.
 //!
 //! * **Threads.** Work is split over the rayon pool of the calling thread; no pool is ever created. A caller that wants
 //!   a certain number of threads calls from inside `rayon::ThreadPool::install`. The numbers that come out do not
 //!   depend on how many threads there are.
 //! * **Processors.** The widest instructions of the machine (AVX-512, or AVX2 with FMA) are chosen at run time; other
 //!   processors get the same code compiled for their baseline.
-//! * **Memory.** Each thread of the pool keeps at most about 1 MiB of scratch between calls.
+//! * **Memory.** Each thread of the pool keeps at most about 3 MiB of scratch between calls.
 //! * **Errors.** There are none to handle: sizes are checked at the door and a wrong one is a bug in the caller, so it
 //!   panics. NaN and infinity in the data are carried into the result, never hidden.
 
@@ -23,7 +24,7 @@ mod matrix;
 #[cfg(test)]
 mod testing;
 
-pub use attention::{AttentionShape, View, attention};
+pub use attention::{AttentionGradients, AttentionShape, View, attention, attention_backward};
 pub use gelu::gelu_erf;
 pub use layer_norm::layer_norm;
 pub use linear::{Epilogue, LinearShape, linear};

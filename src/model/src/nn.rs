@@ -1,6 +1,6 @@
 //! The operations in which inference spends its time, each with two ways to compute it.
 //!
-//! On the Flex device without autodiff they run the kernels of `adaptmedseg-kernels`; on every other device, and
+//! On the Flex device they run the kernels of `adaptmedseg-kernels`; on every other device, and, but for attention,
 //! wherever gradients are wanted, they are Burn's own operations. Both compute the same function.
 
 use crate::linear::{Linear, Linears};
@@ -39,8 +39,14 @@ pub fn attention(
     let value_dim = value.dims()[3];
     let scale = (head_dim as f64).powf(-0.5);
     #[cfg(feature = "flex")]
-    if kernels == Kernels::Fused && mask.is_none() && [&query, &key, &value].into_iter().all(flex::runs_here) {
-        return flex::attention(query, key, value, scale as f32);
+    if kernels == Kernels::Fused && mask.is_none() {
+        let operands = [&query, &key, &value];
+        if operands.into_iter().all(flex::runs_here) {
+            return flex::attention(query, key, value, scale as f32);
+        }
+        if operands.into_iter().all(flex::learns_here) {
+            return flex::learning_attention(query, key, value, scale as f32);
+        }
     }
     let options = AttentionModuleOptions { scale: Some(scale), ..Default::default() };
     functional::attention(query, key, value, mask, None, options).swap_dims(1, 2).reshape([
@@ -115,8 +121,12 @@ impl Linears for Mlp {
 #[cfg(feature = "flex")]
 pub(crate) mod flex {
     use crate::linear::{Epilogue, Linear};
-    use adaptmedseg_kernels::{AttentionShape, LinearShape, View};
-    use burn::backend::Flex;
+    use adaptmedseg_kernels::{AttentionGradients, AttentionShape, LinearShape, View};
+    use burn::backend::autodiff::checkpoint::base::Checkpointer;
+    use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+    use burn::backend::autodiff::grads::Gradients;
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::{Autodiff, Flex};
     use burn::nn::LayerNorm;
     use burn::tensor::{Device, Tensor, TensorData};
     use burn_flex::FlexTensor;
@@ -150,16 +160,109 @@ pub(crate) mod flex {
         if view(&tensor).is_some() { tensor } else { tensor.to_contiguous() }
     }
 
+    /// Whether a tensor lies on the Flex device, in float32, with or without autodiff.
+    pub(super) fn learns_here<const D: usize>(tensor: &Tensor<D>) -> bool {
+        tensor.device().without_autodiff() == Device::flex() && tensor.dtype() == burn::tensor::DType::F32
+    }
+
     pub(super) fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, scale: f32) -> Tensor<3> {
-        let device = query.device();
-        let [batch, heads, queries, head_dim] = query.dims();
-        let [_, _, keys, value_dim] = value.dims();
-        let shape = AttentionShape { batch, heads, queries, keys, head_dim, value_dim };
-        let (query, key, value) = (forward_only(query), forward_only(key), forward_only(value));
-        let mut out = vec![0.0; batch * queries * heads * value_dim];
-        let of = |tensor| view(tensor).expect("forward_only leaves no negative stride");
-        adaptmedseg_kernels::attention(&shape, of(&query), of(&key), of(&value), scale, &mut out);
-        Tensor::from_data(TensorData::new(out, [batch, queries, heads * value_dim]), &device)
+        let heads = Heads { query: forward_only(query), key: forward_only(key), value: forward_only(value), scale };
+        Tensor::from_primitive::<Flex>(heads.attend())
+    }
+
+    /// The operands of an attention, none of negative stride.
+    #[derive(Clone, Debug)]
+    struct Heads {
+        query: FlexTensor,
+        key: FlexTensor,
+        value: FlexTensor,
+        scale: f32,
+    }
+
+    fn tensor(data: Vec<f32>, shape: impl Into<burn::tensor::Shape>) -> FlexTensor {
+        FlexTensor::from_data(TensorData::new(data, shape))
+    }
+
+    impl Heads {
+        fn shape(&self) -> AttentionShape {
+            let sizes = |tensor: &FlexTensor| <[usize; 4]>::try_from(&tensor.layout().shape()[..]).expect("four axes");
+            let [batch, heads, queries, head_dim] = sizes(&self.query);
+            let [_, _, keys, value_dim] = sizes(&self.value);
+            AttentionShape { batch, heads, queries, keys, head_dim, value_dim }
+        }
+
+        fn views(&self) -> [View<'_>; 3] {
+            [&self.query, &self.key, &self.value].map(|tensor| view(tensor).expect("no negative stride"))
+        }
+
+        fn attend(&self) -> FlexTensor {
+            let shape = self.shape();
+            let width = shape.heads * shape.value_dim;
+            let mut out = vec![0.0; shape.batch * shape.queries * width];
+            let [query, key, value] = self.views();
+            adaptmedseg_kernels::attention(&shape, query, key, value, self.scale, &mut out);
+            tensor(out, [shape.batch, shape.queries, width])
+        }
+
+        /// Gradients by query, key and value.
+        fn backward(&self, out: &FlexTensor, grad: FlexTensor) -> [FlexTensor; 3] {
+            let shape @ AttentionShape { batch, heads, queries, keys, head_dim, value_dim } = self.shape();
+            let sizes =
+                [[batch, heads, queries, head_dim], [batch, heads, keys, head_dim], [batch, heads, keys, value_dim]];
+            let mut of = sizes.map(|sizes| vec![0.0; sizes.iter().product()]);
+            let [query, key, value] = self.views();
+            let grad = grad.to_contiguous();
+            let [q, k, v] = &mut of;
+            let gradients = AttentionGradients { q, k, v };
+            adaptmedseg_kernels::attention_backward(
+                &shape,
+                query,
+                key,
+                value,
+                self.scale,
+                slice(out),
+                slice(&grad),
+                gradients,
+            );
+            let [q, k, v] = of;
+            [tensor(q, sizes[0]), tensor(k, sizes[1]), tensor(v, sizes[2])]
+        }
+    }
+
+    /// [`attention`] with a gradient.
+    pub(super) fn learning_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, scale: f32) -> Tensor<3> {
+        let parts = [query, key, value].map(|tensor| {
+            let tensor = tensor.autodiff().try_into_primitive::<Autodiff<Flex>>();
+            let (tensor, node) = tensor.expect("learns_here has checked the device").into_parts();
+            (if view(&tensor).is_some() { tensor } else { tensor.to_contiguous() }, node)
+        });
+        let [(query, by_query), (key, by_key), (value, by_value)] = parts;
+        let heads = Heads { query, key, value, scale };
+        let out = heads.attend();
+        let prepared =
+            FusedAttention.prepare::<NoCheckpointing>([by_query, by_key, by_value]).compute_bound().stateful();
+        Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
+            OpsKind::Tracked(prepared) => prepared.finish((heads, out.clone()), out),
+            OpsKind::UnTracked(prepared) => prepared.finish(out),
+        })
+    }
+
+    /// The step of the autodiff graph.
+    #[derive(Debug)]
+    struct FusedAttention;
+
+    impl Backward<Flex, 3> for FusedAttention {
+        type State = (Heads, FlexTensor);
+
+        fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+            let (heads, out) = ops.state;
+            let of = heads.backward(&out, gradients.consume::<Flex>(&ops.node));
+            for (parent, gradient) in ops.parents.into_iter().zip(of) {
+                if let Some(parent) = parent {
+                    gradients.register::<Flex>(parent.id, gradient);
+                }
+            }
+        }
     }
 
     pub(super) fn layer_norm(norm: &LayerNorm, input: Tensor<3>) -> Tensor<3> {

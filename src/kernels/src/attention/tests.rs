@@ -243,3 +243,111 @@ fn attention_to_nothing_is_refused() {
     let view = View { data: &[0.0; 12], strides: [12, 12, 4, 1] };
     attention(&shape(1, 1, 3, 0, 4, 4), view, view, view, 1.0, &mut [0.0; 12]);
 }
+
+/// Gradients by q, k and v of the plain formula, in double precision.
+fn reference_backward(inputs: &Inputs, scale: f32, grad: &[f32]) -> [Vec<f64>; 3] {
+    let AttentionShape { batch, heads, queries, keys, head_dim, value_dim } = inputs.shape;
+    let mut of = [inputs.q.len(), inputs.k.len(), inputs.v.len()].map(|length| vec![0.0; length]);
+    for item in 0..batch * heads {
+        let row = |data: &[f32], tokens: usize, token: usize, width: usize, c: usize| -> f64 {
+            data[(item * tokens + token) * width + c].into()
+        };
+        for query in 0..queries {
+            let score = |key: usize| -> f64 {
+                (0..head_dim)
+                    .map(|c| row(&inputs.q, queries, query, head_dim, c) * row(&inputs.k, keys, key, head_dim, c))
+                    .sum::<f64>()
+                    * f64::from(scale)
+            };
+            let scores: Vec<f64> = (0..keys).map(score).collect();
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let weights: Vec<f64> = weights.into_iter().map(|weight| weight / sum).collect();
+            let (b, h) = (item / heads, item % heads);
+            let grad = &grad[((b * queries + query) * heads + h) * value_dim..][..value_dim];
+            let by_weight: Vec<f64> = (0..keys)
+                .map(|key| (0..value_dim).map(|c| f64::from(grad[c]) * row(&inputs.v, keys, key, value_dim, c)).sum())
+                .collect();
+            let mean: f64 = weights.iter().zip(&by_weight).map(|(weight, by)| weight * by).sum();
+            for key in 0..keys {
+                let by_score = weights[key] * (by_weight[key] - mean) * f64::from(scale);
+                for c in 0..head_dim {
+                    of[0][(item * queries + query) * head_dim + c] += by_score * row(&inputs.k, keys, key, head_dim, c);
+                    of[1][(item * keys + key) * head_dim + c] += by_score * row(&inputs.q, queries, query, head_dim, c);
+                }
+                for c in 0..value_dim {
+                    of[2][(item * keys + key) * value_dim + c] += weights[key] * f64::from(grad[c]);
+                }
+            }
+        }
+    }
+    of
+}
+
+fn backward(inputs: &Inputs, cpu: Cpu, block: usize, scale: f32, out: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
+    let mut of = [inputs.q.len(), inputs.k.len(), inputs.v.len()].map(|length| vec![f32::NAN; length]);
+    let [q, k, v] = &mut of;
+    backward::backward_on(
+        cpu,
+        block,
+        &inputs.shape,
+        inputs.views(),
+        scale,
+        [out, grad],
+        AttentionGradients { q, k, v },
+    );
+    of
+}
+
+#[test]
+fn gradients_agree_with_f64_on_every_instruction_set() {
+    for shape in [
+        shape(1, 1, 1, 1, 1, 1),
+        shape(2, 3, 5, 7, 8, 4),
+        shape(1, 2, 70, 33, 16, 48),
+        shape(1, 2, 300, 40, 24, 24),
+        shape(2, 1, 9, 600, 48, 48),
+    ] {
+        let inputs = Inputs::new(shape, 1.0);
+        let scale = (shape.head_dim as f32).powf(-0.5);
+        let grad = random(shape.batch * shape.queries * shape.heads * shape.value_dim, 4);
+        let want = reference_backward(&inputs, scale, &grad);
+        for cpu in Cpu::available() {
+            let out = inputs.attend(cpu, 512, scale);
+            // Blocks of all queries, and of the fewest.
+            for block in [1 << 18, 1] {
+                for (got, want) in backward(&inputs, cpu, block, scale, &out, &grad).iter().zip(&want) {
+                    let largest = want.iter().fold(1.0f64, |largest, value| largest.max(value.abs()));
+                    let error = max_error(got, want);
+                    assert!(error < 2e-5 * largest, "{shape:?} {cpu:?} {block}: {error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_do_not_depend_on_the_number_of_threads() {
+    let shape = shape(1, 5, 200, 130, 16, 16);
+    let inputs = Inputs::new(shape, 1.0);
+    let grad = random(5 * 200 * 16, 4);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| {
+            let out = inputs.attend(Cpu::detect(), 512, 0.25);
+            backward(&inputs, Cpu::detect(), 1 << 18, 0.25, &out, &grad)
+        })
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+#[should_panic(expected = "the gradient of k")]
+fn a_gradient_of_another_length_is_refused() {
+    let inputs = Inputs::new(shape(1, 1, 2, 3, 4, 5), 1.0);
+    let [q, k, v] = inputs.views();
+    let (mut of_q, mut of_k, mut of_v) = (vec![0.0; 8], vec![0.0; 11], vec![0.0; 15]);
+    let gradients = AttentionGradients { q: &mut of_q, k: &mut of_k, v: &mut of_v };
+    attention_backward(&inputs.shape, q, k, v, 1.0, &[0.0; 10], &[0.0; 10], gradients);
+}

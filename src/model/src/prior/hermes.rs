@@ -48,7 +48,8 @@ impl HermesPrior {
     pub(super) fn forward(&self, image: Tensor<3>, modality_row: usize, task_row: usize) -> Joined {
         let task = tokens_of(&self.task_prior, task_row);
         let [_, task_tokens, _] = task.dims();
-        // Beside the task stands the unknown one, once: the pools are trained so, and the number of rows matters.
+        // Beside the task stands the unknown one, once: the pools are trained so, and the number of rows matters. Where
+        // the task itself is unknown it stands there twice.
         let unknown = tokens_of(&self.task_prior, self.task_prior.dims()[0] - 1);
         let modality = tokens_of(&self.modality_prior, modality_row);
         let [_, modality_tokens, _] = modality.dims();

@@ -70,7 +70,9 @@ pub fn dice_loss(logits: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
 pub fn bce_loss(logits: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
     let target = target.clamp_min(0.0);
     let magnitude = logits.clone().abs();
-    let loss = logits.clone().clamp_min(0.0) - logits * target + (magnitude * -1.0).exp().log1p();
+    // Half of x + |x| is max(x, 0) with the right gradient at zero.
+    let positive = (logits.clone() + magnitude.clone()) * 0.5;
+    let loss = positive - logits * target + (magnitude * -1.0).exp().log1p();
     loss.mean_dim(1).squeeze_dim(1)
 }
 
@@ -114,4 +116,37 @@ pub fn modality_loss(logits: Tensor<2>, modalities: &[Option<usize>]) -> Tensor<
     let rows = activation::log_softmax(logits, 1).select(0, indices(|pair| pair.0));
     let targets = indices(|pair| pair.1).unsqueeze_dim::<2>(1);
     rows.gather(1, targets).mean() * -1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn row(values: &[f32]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values.to_vec(), [1, values.len()]), &Device::flex())
+    }
+
+    #[test]
+    fn cross_entropy_is_right_at_zero_and_far_from_it() {
+        let logits = row(&[0.0, 0.0, 200.0, -200.0, 200.0]).autodiff().require_grad();
+        let loss = bce_loss(logits.clone(), row(&[1.0, 0.0, 1.0, 1.0, -1.0])).sum();
+        let value = loss.clone().without_autodiff().into_scalar::<f32>();
+        assert!((value - (2.0 * 2f32.ln() + 400.0) / 5.0).abs() < 1e-4, "{value}");
+        let gradient = logits.grad(&loss.backward()).expect("it was used") * 5.0;
+        let gradient = gradient.into_data().try_into_vec::<f32>().expect("float32");
+        assert_eq!(gradient, [-0.5, 0.5, 0.0, -1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_window_without_the_structure_has_a_finite_loss() {
+        for kind in [LossKind::SegVol, LossKind::AdaptiveDice] {
+            let zeros = Tensor::<5>::zeros([1, 1, 2, 3, 4], &Device::flex());
+            let loss = window_loss(kind, zeros.clone() - 50.0, zeros);
+            assert!(loss.dice.is_finite() && loss.bce.abs() < 1e-6, "{kind:?}: {loss:?}");
+            let ones = Tensor::<5>::ones([1, 1, 2, 3, 4], &Device::flex());
+            let loss = window_loss(kind, ones.clone() * 50.0, ones);
+            assert!(loss.dice < 0.05 && loss.bce < 1e-6, "{kind:?}: {loss:?}");
+        }
+    }
 }
