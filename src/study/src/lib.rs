@@ -4,6 +4,7 @@
 //! choice of a step comes from the run's seed and the number of the step alone, so that a run which was killed and
 //! resumed is the run that was not.
 
+mod data;
 mod error;
 mod evaluate;
 mod options;

@@ -202,13 +202,22 @@ impl Partial {
         self.replace(METRICS, text.as_bytes())
     }
 
-    /// Makes the best adapter the result: it gets the report and the metrics, and its name. Nothing else is left.
-    pub(crate) fn finish(self, out: &Path, best: u64, report: &impl Serialize, overwrite: bool) -> Result<()> {
+    /// Makes the best adapter the result: it gets the last one, the report and the metrics, and its name. Nothing else is
+    /// left.
+    pub(crate) fn finish(
+        self,
+        out: &Path,
+        best: u64,
+        last: &Adapter,
+        report: &impl Serialize,
+        overwrite: bool,
+    ) -> Result<()> {
         let adapter = self.best_path(best);
         if !adapter.is_dir() && out.is_dir() {
             // Killed after the adapter had got its name.
             return io(&self.folder, fs::remove_dir_all(&self.folder));
         }
+        last.save(&adapter.join("last"), true)?;
         let metrics = self.folder.join(METRICS);
         if metrics.is_file() {
             let to = adapter.join(METRICS);

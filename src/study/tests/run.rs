@@ -137,6 +137,7 @@ fn a_run_lowers_the_loss_and_leaves_an_adapter_and_nothing_else() {
         assert_eq!((report.training_volumes, report.steps), (2, 30), "one of three subjects is held out");
         assert_eq!(report.best.dice_by_prompt.len(), 3, "without a tokenizer there is no text");
         let adapter = model.load_adapter(&out, false).expect("it opens");
+        model.load_adapter(&out.join("last"), false).expect("so does the last one");
         assert_eq!(adapter.config().prior.is_some(), method != Method::Lora);
         let names: Vec<_> = std::fs::read_dir(folder.path()).expect("a folder").collect();
         assert_eq!(names.len(), 1, "{names:?}");
