@@ -17,7 +17,7 @@ Exit codes:
     5  not supported by this version
     6  too little memory
    70  a mistake in this program
-  130  cancelled with Ctrl-C; nothing was written";
+  130  cancelled with Ctrl-C; no result was written";
 
 /// Segment 3-D medical images from prompts: points, a box, a name.
 #[derive(Debug, Parser)]

@@ -239,3 +239,71 @@ fn with_rows(pool: Param<Tensor<3>>, more: usize) -> Param<Tensor<3>> {
     let rows = std::iter::once(table).chain(std::iter::repeat_n(unknown, more)).collect();
     Param::initialized(id, Tensor::cat(rows, 0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Distribution;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_configuration_is_read_with_defaults_and_refuses_what_it_does_not_know() {
+        let config: PriorConfig = serde_json::from_str(r#"{"variant": "additive", "tasks": ["liver"]}"#).expect("JSON");
+        assert_eq!((config.variant, config.modality_tokens, config.task_tokens), (Variant::Additive, 10, 1));
+        assert!(serde_json::from_str::<PriorConfig>(r#"{"modes": []}"#).is_err());
+        for wrong in [
+            PriorConfig { width: 100, ..PriorConfig::default() },
+            PriorConfig { task_tokens: 0, ..PriorConfig::default() },
+            PriorConfig { modalities: names(&["MR", "mri"]), ..PriorConfig::default() },
+            PriorConfig { tasks: names(&[""]), ..PriorConfig::default() },
+        ] {
+            assert!(wrong.validate().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_rows_and_the_last_row_is_for_all_others() {
+        let config = PriorConfig { tasks: names(&["liver", "Prostate"]), ..PriorConfig::default() };
+        assert_eq!(
+            [config.modality_row(Some("mri")), config.modality_row(Some("CT ")), config.modality_row(None)],
+            [1, 0, 2]
+        );
+        assert_eq!([config.task_row(Some("prostate")), config.task_row(Some("spine"))], [1, 2]);
+    }
+
+    #[test]
+    fn any_number_of_tokens_and_any_width_fit_the_decoder() {
+        let device = Device::flex();
+        let image = Tensor::<3>::random([1, 12, 64], Distribution::Normal(0.0, 1.0), &device);
+        for variant in [Variant::Hermes, Variant::Additive] {
+            for (task_tokens, modality_tokens, width) in [(1, 10, 32), (3, 1, 64), (2, 2, 96)] {
+                let config = PriorConfig { variant, task_tokens, modality_tokens, width, ..PriorConfig::default() };
+                let fused = config.init(64, 4, 24, &device).forward(image.clone(), 1, 0);
+                assert_eq!(fused.image.dims(), [1, 12, 64]);
+                let effect = fused.effect;
+                assert_eq!(
+                    effect.tokens.map(|tokens| tokens.dims()),
+                    (variant == Variant::Additive).then_some([1, 4, 64])
+                );
+                assert_eq!(
+                    effect.weights.map(|weights| weights.dims()),
+                    (variant == Variant::Hermes).then_some([1, 1, 24])
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_pool_grows_at_its_end_only() {
+        let device = Device::flex();
+        let old = PriorConfig { tasks: names(&["liver", "spine"]), ..PriorConfig::default() };
+        let grow = |new: PriorConfig| old.init(64, 4, 24, &device).extended(&old, &new).map(|_| ());
+        assert!(grow(PriorConfig { tasks: names(&["liver", "spine", "heart"]), ..old.clone() }).is_ok());
+        assert!(grow(PriorConfig { tasks: names(&["spine", "liver"]), ..old.clone() }).is_err());
+        assert!(grow(PriorConfig { tasks: names(&["liver"]), ..old.clone() }).is_err());
+        assert!(grow(PriorConfig { width: 64, ..old.clone() }).is_err());
+    }
+}
