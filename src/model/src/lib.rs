@@ -12,7 +12,6 @@ pub mod config;
 mod error;
 pub mod image_encoder;
 pub mod linear;
-mod load;
 pub mod mask_decoder;
 pub mod nn;
 pub mod parameters;
@@ -26,7 +25,6 @@ pub mod transformer;
 
 pub use burn::tensor::Device;
 pub use error::{Error, ErrorKind, Misshaped, Result, TensorMismatch};
-pub use load::RawTensor;
-pub use parameters::NamedTensors;
+pub use parameters::{NamedTensors, RawTensor};
 pub use segvol::{Prompts, SegVol};
 pub use tokenizer::Tokenizer;

@@ -1,10 +1,28 @@
 //! The parameters of any Burn module by name: to load them, to save them, to follow their gradients, to change them.
 
 use crate::error::{Error, Result};
-use crate::load::RawTensor;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{AllocationProperty, Bytes, DType, Device, Gradients, Tensor, TensorData};
 use std::collections::BTreeMap;
+
+/// One tensor of a checkpoint. `bytes` may be shared with a memory-mapped file.
+#[derive(Clone, Debug)]
+pub struct RawTensor {
+    /// Element type.
+    pub dtype: DType,
+    /// Sizes, slowest axis first, in PyTorch's layout.
+    pub shape: Vec<usize>,
+    /// The elements, row-major, little-endian.
+    pub bytes: bytes::Bytes,
+}
+
+impl RawTensor {
+    /// A float32 tensor.
+    pub fn from_f32(shape: Vec<usize>, elements: &[f32]) -> Self {
+        let bytes: Vec<u8> = elements.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { dtype: DType::F32, shape, bytes: bytes.into() }
+    }
+}
 
 /// Tensors by the names and in the layout of a checkpoint: sizes, slowest axis first, and elements, row-major.
 pub type NamedTensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;

@@ -7,6 +7,7 @@ use crate::image_encoder::ImageEncoder;
 use crate::linear::Lora;
 use crate::linear::{Linear, Linears};
 use crate::mask_decoder::{MaskDecoder, Masks, interpolate_trilinear};
+use crate::parameters::{self, RawTensor};
 use crate::prior::{ContextPrior, Fused, MaskEffect, PriorConfig};
 use crate::prompt_encoder::PromptEncoder;
 use crate::text_encoder::TextEncoder;
@@ -59,6 +60,17 @@ impl ModelConfig {
 }
 
 impl SegVol {
+    /// This network with every weight taken from `source`, which is asked by the names of
+    /// [`expected_tensors`](crate::checkpoint::expected_tensors).
+    ///
+    /// On the Flex device the weights stay where they are, in the mapped file; other devices copy them once.
+    ///
+    /// # Errors
+    /// The first tensor that is absent or has another shape. A model folder has been checked as a whole before.
+    pub fn load(self, device: &Device, source: impl Fn(&str) -> Option<RawTensor>) -> Result<Self> {
+        parameters::load(self, device, source)
+    }
+
     /// The image encoder.
     pub fn image_encoder(&self) -> &ImageEncoder {
         &self.image_encoder

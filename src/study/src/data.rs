@@ -54,7 +54,8 @@ pub(crate) fn prepare(
         }
         volume.image.iter().for_each(|value| hash.update(value.to_le_bytes()));
         hash.update(&volume.mask);
-        hash.update(format!("{:?} {:?} {:?} {:?}", pair.label, pair.task, pair.modality, pair.split));
+        let said = (&pair.label, &pair.task, &pair.modality, &pair.subject, &pair.split);
+        hash.update(format!("{:?} {said:?}", volume.size));
         let text = match &pair.label {
             Some(label) if model.description().supports_text => Some(model.engine().encode_text(label)?),
             _ => None,

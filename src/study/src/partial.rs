@@ -109,7 +109,7 @@ impl Partial {
         }
         let tensors = read_tensors(&partial.state_path(last.progress.step))?;
         let state = TrainerState { steps: last.progress.step, tensors };
-        partial.cut_metrics(last.progress.step)?;
+        partial.cut_metrics(&last.progress)?;
         Ok((partial, Some((last.progress, state))))
     }
 
@@ -186,15 +186,16 @@ impl Partial {
         io(&path, write())
     }
 
-    /// Forgets metrics of steps that will be taken again, and a line that was cut short.
-    fn cut_metrics(&self, step: u64) -> Result<()> {
+    /// Forgets metrics of what will be done again, and a line that was cut short.
+    fn cut_metrics(&self, progress: &Progress) -> Result<()> {
         let path = self.folder.join(METRICS);
         let Ok(file) = File::open(&path) else { return Ok(()) };
         let mut text = String::new();
         for line in BufReader::new(file).lines() {
             let line = io(&path, line)?;
-            let known = serde_json::from_str::<Value>(&line).ok().and_then(|value| value["step"].as_u64());
-            if known.is_some_and(|at| at <= step) {
+            let value: Value = serde_json::from_str(&line).unwrap_or_default();
+            let last = if value["kind"] == "validation" { progress.validated } else { Some(progress.step) };
+            if value["step"].as_u64().is_some_and(|step| last.is_some_and(|last| step <= last)) {
                 text.push_str(&line);
                 text.push('\n');
             }

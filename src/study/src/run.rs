@@ -99,8 +99,8 @@ pub struct FineTuneReport {
 ///
 /// `adapter` is where it starts: a new one, or one that learns further. While the run goes on, `out.partial` holds its
 /// last state; [`Start::Resume`] goes on from there, and comes to the same adapter as a run that was never stopped. The
-/// result is the adapter with the lowest loss on what is held out, with that of the last step in its folder `last`: pairs marked so, else some of the subjects, else, of a
-/// single subject, the last quarter of the structure's slices.
+/// result is the adapter with the lowest loss on what is held out: pairs marked so, else some of the subjects, else, of
+/// a single subject, the last quarter of the structure's slices. That of the last step is in its folder `last`.
 ///
 /// # Errors
 /// Pairs or options that cannot be used; a name that is taken; a run that cannot be resumed; a cancellation, which leaves

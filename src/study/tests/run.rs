@@ -207,6 +207,34 @@ fn what_a_killed_run_leaves_is_enough_to_go_on() {
 }
 
 #[test]
+fn a_validation_that_was_interrupted_is_noted_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (model, pairs, options) = (model(), [pair("a", 2), pair("b", 3)], options());
+    let [whole, out, killed] = ["whole", "stopped", "killed"].map(|name| folder.path().join(name));
+    run(&model, Method::Lora, &pairs, &options, &whole, Start::New, &FineTuneHooks::default()).expect("a run");
+    // Stopped between step 2 and its validation, then killed between that validation and the next checkpoint.
+    let cancel = CancelToken::new();
+    let stop = |progress: &FineTuneProgress| {
+        if progress.step == 2 && progress.validation.is_none() {
+            cancel.cancel();
+        }
+    };
+    let hooks = FineTuneHooks { progress: Some(&stop), cancel: Some(&cancel) };
+    assert!(run(&model, Method::Lora, &pairs, &options, &out, Start::New, &hooks).is_err());
+    let keep = |progress: &FineTuneProgress| {
+        if progress.step == 2 && progress.validation.is_some() {
+            copy(&folder.path().join("stopped.partial"), &folder.path().join("killed.partial"));
+        }
+    };
+    let hooks = FineTuneHooks { progress: Some(&keep), cancel: None };
+    run(&model, Method::Lora, &pairs, &options, &out, Start::Resume, &hooks).expect("it goes on");
+    run(&model, Method::Lora, &pairs, &options, &killed, Start::Resume, &FineTuneHooks::default()).expect("it goes on");
+    for out in [&out, &killed] {
+        assert_eq!((metrics(out), weights(out)), (metrics(&whole), weights(&whole)));
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_by_its_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     let (model, pairs, short) = (model(), [pair("a", 2), pair("b", 3)], FineTuneOptions { steps: 2, ..options() });
@@ -232,6 +260,8 @@ fn what_cannot_be_is_refused_by_its_reason() {
     let other = FineTuneOptions { learning_rate: 2e-2, ..short.clone() };
     let refused = message(run(&model, Method::Lora, &pairs, &other, &stopped, Start::Resume, &none));
     assert!(refused.contains("learning_rate was 0.01, is 0.02"), "{refused}");
+    let renamed = [pair("a", 2), pair("c", 3)];
+    assert!(message(run(&model, Method::Lora, &renamed, &short, &stopped, Start::Resume, &none)).contains("not those"));
     let moved = [pair("a", 3), pair("b", 3)];
     assert!(message(run(&model, Method::Lora, &moved, &short, &stopped, Start::Resume, &none)).contains("not those"));
     assert!(message(run(&model, Method::Prior, &pairs, &short, &stopped, Start::Resume, &none)).contains("adapter"));

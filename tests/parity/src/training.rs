@@ -7,7 +7,8 @@ use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::train::Sample;
 use adaptmedseg_model::{Device, NamedTensors, Prompts, SegVol, Tokenizer};
 use burn::tensor::{Tensor, TensorData};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A training bundle with the network it was made with.
 #[derive(Debug)]
@@ -78,20 +79,30 @@ impl TrainingCase {
     }
 }
 
-/// The adapter whose corrections follow the recipe of the synthetic weights: A by its fan-in, B a tenth of it.
-pub fn synthetic_adapter(config: AdapterConfig, model: &ModelConfig, seed: u64, decoder: &str) -> Adapter {
+/// The adapter of a bundle: its tensors by the recipes the bundle lists, else by that of the synthetic weights, A by its
+/// fan-in and B a tenth of it.
+pub fn synthetic_adapter(config: AdapterConfig, model: &ModelConfig, bundle: &Bundle) -> Adapter {
     let device = Device::flex();
+    let listed: BTreeMap<String, &Value> = bundle.json["adapter_tensors"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|entry| (plain_name(entry["name"].as_str().expect("a name")), entry))
+        .collect();
     let untrained = Adapter::new(config.clone(), model, 0, &device).expect("a fitting configuration");
     let tensors = untrained.tensors().into_iter().map(|(name, (shape, elements))| {
         let Some((layer, part)) = name.split_once(".lora_") else { return (name, (shape, elements)) };
+        if let Some(entry) = listed.get(&name) {
+            let tensor = recipe_tensor(entry, bundle.seed());
+            return (name, tensor);
+        }
         let (network, layer) = layer.split_once('.').expect("a part of the network");
-        let wrapper = if network == "mask_decoder" { decoder } else { "" };
         let (part, gain) = if part.starts_with('A') { ("lora_A", 1.0) } else { ("lora_B", 0.1) };
         let entry = json!({
-            "name": format!("model.{network}.base_model.model.{wrapper}{layer}.{part}.default.weight"),
+            "name": format!("model.{network}.base_model.model.{layer}.{part}.default.weight"),
             "shape": shape, "kind": "weight", "fan_in": shape[1], "gain": gain,
         });
-        (name, recipe_tensor(&entry, seed))
+        (name, recipe_tensor(&entry, bundle.seed()))
     });
     let tensors: NamedTensors = tensors.collect();
     Adapter::from_tensors(config, model, &tensors, &device).expect("the same tensors")

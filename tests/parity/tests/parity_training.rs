@@ -99,7 +99,7 @@ fn parity_supervised_loss_and_gradients_of_the_base() {
 #[test]
 fn parity_lora_forward_loss_and_gradients() {
     for case in cases("_c_lora") {
-        let adapter = synthetic_adapter(lora(), &case.config, case.bundle.seed(), "");
+        let adapter = synthetic_adapter(lora(), &case.config, &case.bundle);
         let network = case.network.with_adapter(&adapter).expect("it fits");
         let encoded = network.image_encoder().forward(case.sample.image.clone());
         assert_close(&case.bundle, "image_encoder.out", encoded, tolerance::VIT);
@@ -119,7 +119,7 @@ fn parity_lora_forward_loss_and_gradients() {
 fn parity_five_adamw_steps() {
     for case in cases("_adamw") {
         for (kind, base) in [("lora_and_prompt_encoder", &["prompt_encoder."][..]), ("lora_only", &[])] {
-            let adapter = synthetic_adapter(lora(), &case.config, case.bundle.seed(), "");
+            let adapter = synthetic_adapter(lora(), &case.config, &case.bundle);
             let mut learner = learner(&case, Some(adapter), base, false);
             let facts = case.bundle.json[kind].clone();
             let losses = facts["loss_before_each_step_then_after"].as_array().expect("losses");
