@@ -4,7 +4,7 @@ use adaptmedseg_model::prior::Variant;
 use adaptmedseg_segment::train::LossKind;
 use adaptmedseg_segment::{BoxPrompt, Modality, Mode, Point, Space};
 use adaptmedseg_study::Method;
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Import(ImportArgs),
     Segment(Box<SegmentArgs>),
     Finetune(Box<FinetuneArgs>),
+    Pretrain(PretrainArgs),
+    Phantom(PhantomArgs),
     Adapter(AdapterArgs),
     Overlay(OverlayArgs),
 }
@@ -50,6 +52,77 @@ pub(crate) struct DemoArgs {
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// Train a small model from scratch on generated phantoms: how the built-in model is made.
+///
+/// While it runs, OUT.partial holds a state to resume from, metrics.jsonl, and in `model` the model of the last checkpoint.
+#[derive(Debug, Args)]
+pub(crate) struct PretrainArgs {
+    /// Folder for the model
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Optimiser steps
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub steps: u64,
+    /// Windows per step
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub batch: usize,
+    /// Highest learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 8e-4)]
+    pub lr: f64,
+    /// Everything random comes from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub checkpoint_every: u64,
+    /// A model of the same architecture to go on from, instead of random weights
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Go on with an unfinished run
+    #[arg(long)]
+    pub resume: bool,
+    /// Threads to compute with; all cores unless given
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Make generated scans of a torso with labels, as a data set for `finetune`.
+#[derive(Debug, Args)]
+pub(crate) struct PhantomArgs {
+    /// Folder for the data set; it must not exist
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// How many scans of each modality
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub count: u64,
+    /// What they look like
+    #[arg(long, value_enum, ignore_case = true, default_value = "both")]
+    pub modality: PhantomModalities,
+    /// Everything random comes from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Voxels (x, y, z), such as 128,104,112
+    #[arg(long, value_name = "X,Y,Z", value_delimiter = ',', num_args = 3)]
+    pub size: Option<Vec<usize>>,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// What phantoms look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PhantomModalities {
+    /// Hounsfield units
+    Ct,
+    /// Arbitrary units, thick slices
+    Mr,
+    /// As many of each
+    Both,
 }
 
 /// Describe a model or an image.

@@ -12,6 +12,8 @@ mod info;
 mod interrupt;
 mod outputs;
 mod overlay;
+mod phantom;
+mod pretrain;
 mod progress;
 mod report;
 mod segment;
@@ -51,6 +53,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Import(args) => import::run(&args),
         Command::Segment(args) => segment::run(&args),
         Command::Finetune(args) => finetune::run(&args),
+        Command::Pretrain(args) => pretrain::run(&args),
+        Command::Phantom(args) => phantom::run(&args),
         Command::Adapter(args) => adapter::run(&args),
         Command::Overlay(args) => overlay::run(&args),
     }

@@ -4,12 +4,13 @@ use crate::burn_trainer::BurnTrainer;
 use crate::error::{Error, Result};
 use crate::threads::Threads;
 use crate::{
-    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, ImageEmbedding, TextEmbedding, Trainer, TrainerConfig,
-    WindowPrompts, devices,
+    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, ImageEmbedding, Learns, TextEmbedding, Trainer,
+    TrainerConfig, WindowPrompts, devices,
 };
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
+use adaptmedseg_model::dense_prompt::{self, DenseInput};
 use adaptmedseg_model::{Device, Prompts, RawTensor, SegVol, Tokenizer};
 use burn::tensor::{Tensor, TensorData};
 use std::fmt;
@@ -92,13 +93,31 @@ fn foreign(what: &str) -> Error {
     Error::Internal(format!("{what} of another engine"))
 }
 
+/// An encoded window.
+pub(crate) struct Encoded {
+    pub(crate) tokens: Tensor<3>,
+    /// The window itself, where the dense prompt path will read it; else empty.
+    window: Vec<f32>,
+}
+
 /// The prompts of a window as the model takes them.
-pub(crate) fn model_prompts(prompts: &WindowPrompts) -> Result<Prompts> {
+pub(crate) fn model_prompts(
+    prompts: &WindowPrompts,
+    config: &ModelConfig,
+    window: &[f32],
+    device: &Device,
+) -> Result<Prompts> {
     let text = match &prompts.text {
         Some(text) => Some(text.get::<Tensor<2>>().ok_or_else(|| foreign("a text"))?.clone()),
         None => None,
     };
-    let prompts = Prompts { points: prompts.points.clone(), bounding_box: prompts.bounding_box, text };
+    let dense = config.prompt_encoder.dense.then(|| {
+        let &WindowPrompts { ref points, bounding_box, ref mask, .. } = prompts;
+        let size = config.image_encoder.image_size;
+        let input = DenseInput { window, size, points, bounding_box, mask: mask.as_deref() };
+        dense_prompt::input_tensor(&input, device)
+    });
+    let prompts = Prompts { points: prompts.points.clone(), bounding_box: prompts.bounding_box, text, dense };
     if prompts.is_empty() { Err(Error::Internal("decode without a prompt".into())) } else { Ok(prompts) }
 }
 
@@ -118,7 +137,8 @@ pub(crate) fn elements<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
 
 fn embedding_bytes(config: &ModelConfig) -> u64 {
     let image = &config.image_encoder;
-    4 * (image.num_tokens() * image.embed_dim) as u64
+    let window: usize = if config.prompt_encoder.dense { image.image_size.iter().product() } else { 0 };
+    4 * (image.num_tokens() * image.embed_dim + window) as u64
 }
 
 /// The widest moment of the encoder (qkv and MLP) and of the decoder (the second up-scaling, whose output and its GELU
@@ -130,6 +150,8 @@ fn working_bytes(config: &ModelConfig) -> u64 {
     let [first, second] = config.upscaled_channels();
     let decoder = tokens * (64 * second * 2 + 8 * first * 4 + 6 * image.embed_dim);
     let window: usize = image.image_size.iter().product();
+    // The dense prompt path: its input, its widest features and what becomes of them.
+    let decoder = decoder + if config.prompt_encoder.dense { window * (8 + 6 * config.dense_channels()[2]) } else { 0 };
     4 * (encoder.max(decoder) + 2 * window) as u64
 }
 
@@ -143,9 +165,11 @@ impl Engine for BurnEngine {
     }
 
     fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {
-        let window = window_tensor(window, self.config.image_encoder.image_size, &self.device)?;
+        let image = window_tensor(window, self.config.image_encoder.image_size, &self.device)?;
         let network = self.network(adapter)?;
-        Ok(ImageEmbedding::new(self.pool.install(|| network.image_encoder().forward(window))))
+        let tokens = self.pool.install(|| network.image_encoder().forward(image));
+        let window = if self.config.prompt_encoder.dense { window.to_vec() } else { Vec::new() };
+        Ok(ImageEmbedding::new(Encoded { tokens, window }))
     }
 
     fn encode_text(&self, name: &str) -> Result<TextEmbedding> {
@@ -160,14 +184,14 @@ impl Engine for BurnEngine {
     }
 
     fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, adapted: Option<Adapted>) -> Result<Decoded> {
-        let embedding = image.get::<Tensor<3>>().ok_or_else(|| foreign("an embedding"))?.clone();
-        let prompts = model_prompts(prompts)?;
+        let Encoded { tokens, window } = image.get().ok_or_else(|| foreign("an embedding"))?;
+        let prompts = model_prompts(prompts, &self.config, window, &self.device)?;
         let network = self.network(adapted.map(|adapted| adapted.adapter))?;
         let unknown = AdapterContext::default();
         let context = adapted.map_or(&unknown, |adapted| adapted.context);
         let size = self.config.image_encoder.image_size;
         self.pool.install(|| {
-            let fused = network.fuse(embedding, context);
+            let fused = network.fuse(tokens.clone(), context);
             let masks = network.decode(fused.image, self.config.image_encoder.grid(), &prompts, &fused.effect);
             Ok(Decoded { logits: elements(SegVol::upsample(masks.low_res, size))?, iou: elements(masks.iou)? })
         })
@@ -178,9 +202,9 @@ impl Engine for BurnEngine {
         Ok(AttachedAdapter::new(if merge { self.pool.install(|| network.merged()) } else { network }))
     }
 
-    fn trainer(&self, adapter: Adapter, config: TrainerConfig) -> Result<Box<dyn Trainer>> {
+    fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>> {
         let model = self.model.clone();
-        let trainer = BurnTrainer::new(model, self.config.clone(), adapter, config, &self.device, self.pool.clone())?;
+        let trainer = BurnTrainer::new(model, self.config.clone(), learns, config, &self.device, self.pool.clone())?;
         Ok(Box::new(trainer))
     }
 }

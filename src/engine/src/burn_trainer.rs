@@ -1,20 +1,20 @@
 //! The trainer of the built-in engine: the model crate's learner, on the engine's own threads.
 
-use crate::burn_engine::{elements, model_prompts, window_tensor};
+use crate::burn_engine::{Encoded, elements, model_prompts, window_tensor};
 use crate::error::{Error, Result};
 use crate::threads::Threads;
-use crate::training::{Evaluation, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
+use crate::training::{Evaluation, Learns, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
 use adaptmedseg_model::adapter::Adapter;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::train::{Learner, LearnerConfig, Sample};
-use adaptmedseg_model::{Device, SegVol};
-use burn::tensor::Tensor;
+use adaptmedseg_model::{Device, NamedTensors, SegVol};
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// A learner and the threads it computes with.
 pub(crate) struct BurnTrainer {
     learner: Learner,
-    size: [usize; 3],
+    model: ModelConfig,
     device: Device,
     pool: Arc<Threads>,
 }
@@ -23,35 +23,41 @@ impl BurnTrainer {
     pub(crate) fn new(
         base: SegVol,
         model: ModelConfig,
-        adapter: Adapter,
+        learns: Learns,
         config: TrainerConfig,
         device: &Device,
         pool: Arc<Threads>,
     ) -> Result<Self> {
+        let (adapter, base_learns) = match learns {
+            Learns::Adapter(adapter) => (Some(adapter), Vec::new()),
+            Learns::Weights(names) => (None, names),
+        };
         let config = LearnerConfig {
             loss: config.loss,
             optimiser: config.optimiser,
             gradient_checkpointing: config.gradient_checkpointing,
+            parallel_samples: config.parallel_samples,
             modality_loss_weight: config.modality_loss_weight,
-            base: Vec::new(),
+            base: base_learns,
         };
-        let size = model.image_encoder.image_size;
-        let learner = Learner::new(base, model, Some(adapter), config, device.clone())?;
-        Ok(Self { learner, size, device: device.clone(), pool })
+        let learner = Learner::new(base, model.clone(), adapter, config, device.clone())?;
+        Ok(Self { learner, model, device: device.clone(), pool })
     }
 
     fn sample(&self, sample: &TrainingSample) -> Result<Sample> {
         let embedding = match &sample.embedding {
             Some(embedding) => {
                 let foreign = || Error::Internal("an embedding of another engine".into());
-                Some(embedding.get::<Tensor<3>>().ok_or_else(foreign)?.clone())
+                Some(embedding.get::<Encoded>().ok_or_else(foreign)?.tokens.clone())
             }
             None => None,
         };
+        let size = self.model.image_encoder.image_size;
+        let prompts = |prompts: &_| model_prompts(prompts, &self.model, &sample.image, &self.device);
         Ok(Sample {
-            image: window_tensor(&sample.image, self.size, &self.device)?,
-            target: window_tensor(&sample.target, self.size, &self.device)?,
-            prompts: sample.prompts.iter().map(model_prompts).collect::<Result<_>>()?,
+            image: window_tensor(&sample.image, size, &self.device)?,
+            target: window_tensor(&sample.target, size, &self.device)?,
+            prompts: sample.prompts.iter().map(prompts).collect::<Result<_>>()?,
             context: sample.context.clone(),
             embedding,
         })
@@ -60,7 +66,8 @@ impl BurnTrainer {
 
 impl Trainer for BurnTrainer {
     fn step(&mut self, samples: &[TrainingSample], learning_rate: f64) -> Result<StepReport> {
-        let samples = samples.iter().map(|sample| self.sample(sample)).collect::<Result<Vec<_>>>()?;
+        let samples =
+            self.pool.install(|| samples.par_iter().map(|sample| self.sample(sample)).collect::<Result<Vec<_>>>())?;
         let Self { learner, pool, .. } = self;
         let (losses, gradient_norm) = pool.install(|| learner.step(&samples, learning_rate))?;
         let count = losses.parts.len().max(1) as f64;
@@ -81,6 +88,10 @@ impl Trainer for BurnTrainer {
 
     fn encoder_learns(&self) -> bool {
         self.learner.encoder_learns()
+    }
+
+    fn weights(&self) -> Result<NamedTensors> {
+        Ok(self.learner.weights())
     }
 
     fn adapter(&self) -> Result<Adapter> {

@@ -11,7 +11,7 @@ mod training;
 
 pub use burn_engine::BurnEngine;
 pub use error::{Error, Result};
-pub use training::{Evaluation, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
+pub use training::{Evaluation, Learns, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
 
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::config::ModelConfig;
@@ -60,11 +60,11 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// An adapter for layers of other sizes.
     fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter>;
 
-    /// A trainer of an adapter, from where the adapter stands. The model itself does not change.
+    /// A trainer of an adapter or of a copy of the weights. The model itself does not change.
     ///
     /// # Errors
-    /// An adapter for layers of other sizes.
-    fn trainer(&self, adapter: Adapter, config: TrainerConfig) -> Result<Box<dyn Trainer>>;
+    /// An adapter for layers of other sizes; nothing that learns.
+    fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>>;
 }
 
 /// An attached adapter, and what its context prior is told.
@@ -85,6 +85,9 @@ pub struct WindowPrompts {
     pub bounding_box: Option<[f32; 6]>,
     /// An encoded text.
     pub text: Option<TextEmbedding>,
+    /// A previous mask of the window, row-major (D, H, W), from 0 to 1. Only a model with a dense prompt path looks at it,
+    /// and it is no prompt by itself.
+    pub mask: Option<Vec<f32>>,
 }
 
 impl WindowPrompts {

@@ -2,11 +2,21 @@
 
 use crate::error::Result;
 use crate::{ImageEmbedding, WindowPrompts};
+use adaptmedseg_model::NamedTensors;
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::train::{LossKind, OptimiserConfig};
-use std::collections::BTreeMap;
 
-/// What a trainer changes, and how.
+/// What a trainer changes.
+#[derive(Clone, Debug)]
+pub enum Learns {
+    /// An adapter, from where it stands; the model itself does not change.
+    Adapter(Adapter),
+    /// A copy of the model's own weights, those whose names begin with one of these: `""` for all. The text encoder never
+    /// learns.
+    Weights(Vec<String>),
+}
+
+/// How a trainer changes it.
 #[derive(Clone, Debug)]
 pub struct TrainerConfig {
     /// What the gradients are taken of.
@@ -16,6 +26,8 @@ pub struct TrainerConfig {
     /// Keep only the inputs of the encoder's blocks and compute each block again on the way back: about one block's
     /// activations in memory instead of all, for a third more time.
     pub gradient_checkpointing: bool,
+    /// Compute the samples of a step side by side: faster for a small network, for the memory of all of them at once.
+    pub parallel_samples: bool,
     /// Weight of the auxiliary loss that asks the modality's tokens which modality they are; 0 for none.
     pub modality_loss_weight: f64,
 }
@@ -65,7 +77,7 @@ pub struct TrainerState {
     /// Optimiser steps taken.
     pub steps: u64,
     /// The adapter's tensors, and the optimiser's two moments of each: shape and elements.
-    pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    pub tensors: NamedTensors,
 }
 
 /// A model that learns. Belongs to one thread at a time; the model it was made from is not changed.
@@ -85,10 +97,16 @@ pub trait Trainer: Send {
     /// Whether the image encoder learns, so that its embeddings cannot be kept from step to step.
     fn encoder_learns(&self) -> bool;
 
-    /// The adapter as it stands.
+    /// The model's own weights as they stand, by name.
     ///
     /// # Errors
     /// A failure of the device.
+    fn weights(&self) -> Result<NamedTensors>;
+
+    /// The adapter as it stands.
+    ///
+    /// # Errors
+    /// A trainer of weights; a failure of the device.
     fn adapter(&self) -> Result<Adapter>;
 
     /// A copy of everything that changes.

@@ -15,8 +15,10 @@
 //!   panics. NaN and infinity in the data are carried into the result, never hidden.
 
 mod attention;
+mod conv3;
 mod cpu;
 mod gelu;
+mod instance_norm;
 mod layer_norm;
 mod linear;
 mod math;
@@ -25,6 +27,8 @@ mod matrix;
 mod testing;
 
 pub use attention::{AttentionGradients, AttentionShape, View, attention, attention_backward};
+pub use conv3::{Conv3Shape, conv3, conv3_input_gradient, conv3_weight_gradient, gather_blocks, scatter_blocks};
 pub use gelu::gelu_erf;
+pub use instance_norm::{ChannelStatistics, instance_norm_relu, instance_norm_relu_gradient};
 pub use layer_norm::layer_norm;
 pub use linear::{Epilogue, LinearShape, linear};

@@ -96,10 +96,16 @@ pub enum TextActivation {
     GeluTanh,
 }
 
-/// Points, boxes and text to tokens. It has no numbers of its own: its width is the image's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Points, boxes and text to tokens. Its width is the image's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct PromptEncoderConfig {}
+pub struct PromptEncoderConfig {
+    /// Whether coordinates are encoded with the axes mixed up as the official weights need it (quirks 8 and 9).
+    pub mixed_axes: bool,
+    /// Whether there is a dense prompt path: see [`DensePrompt`](crate::dense_prompt::DensePrompt). It needs patches of
+    /// 8 x 8 x 8 voxels and an `embed_dim` that 16 divides.
+    pub dense: bool,
+}
 
 /// The two-way transformer, the up-scaling and the heads that make masks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,10 +138,23 @@ pub struct PreprocessingConfig {
     pub clip_percentiles: [f64; 2],
 }
 
+/// How the network comes closer to what the zoom-out found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZoomIn {
+    /// Full-resolution windows slide over the region found: SegVol's.
+    #[default]
+    Sliding,
+    /// One window is laid around the structure, at the resolution at which it fits.
+    Focus,
+}
+
 /// How the network is moved over a volume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InferenceConfig {
+    /// How the zoom-in is done in the default mode.
+    pub zoom_in: ZoomIn,
     /// Overlap of neighbouring windows in the zoom-in, as a fraction of the window (quirk 43).
     pub overlap: f64,
 }
@@ -184,6 +203,12 @@ impl Default for TextEncoderConfig {
     }
 }
 
+impl Default for PromptEncoderConfig {
+    fn default() -> Self {
+        Self { mixed_axes: true, dense: false }
+    }
+}
+
 impl Default for MaskDecoderConfig {
     fn default() -> Self {
         Self {
@@ -206,7 +231,7 @@ impl Default for PreprocessingConfig {
 
 impl Default for InferenceConfig {
     fn default() -> Self {
-        Self { overlap: 0.5 }
+        Self { zoom_in: ZoomIn::default(), overlap: 0.5 }
     }
 }
 
@@ -261,6 +286,18 @@ impl ModelConfig {
         [self.image_encoder.embed_dim / 4, self.image_encoder.embed_dim / 8]
     }
 
+    /// Channels of the dense prompt path at a quarter, a half and the whole of the window's resolution: those of the
+    /// up-scaled features they are added to.
+    pub fn dense_channels(&self) -> [usize; 3] {
+        let [first, second] = self.upscaled_channels();
+        [first, second, self.image_encoder.embed_dim / 16]
+    }
+
+    /// Channels of the features that masks are made of.
+    pub fn mask_channels(&self) -> usize {
+        if self.prompt_encoder.dense { self.dense_channels()[2] } else { self.upscaled_channels()[1] }
+    }
+
     /// Width inside the two-way transformer's cross attentions.
     pub fn cross_attention_dim(&self) -> usize {
         self.image_encoder.embed_dim / self.mask_decoder.attention_downsample_rate
@@ -268,7 +305,7 @@ impl ModelConfig {
 
     /// Size of the masks the decoder makes before they are resampled to the window, (D, H, W).
     pub fn low_res_size(&self) -> [usize; 3] {
-        self.image_encoder.grid().map(|size| size * 4)
+        self.image_encoder.grid().map(|size| size * if self.prompt_encoder.dense { 8 } else { 4 })
     }
 
     /// Checks that the numbers agree with one another and stay within sane limits.
@@ -313,6 +350,12 @@ impl ModelConfig {
         within("image_encoder.num_layers", image.num_layers, 1, 256)?;
         within("image_encoder.mlp_dim", image.mlp_dim, 1, 1 << 17)?;
         divides("image_encoder.num_heads", image.num_heads, "image_encoder.embed_dim", image.embed_dim)?;
+        if self.prompt_encoder.dense {
+            ensure(image.patch_size == [8; 3], || {
+                format!("prompt_encoder.dense needs image_encoder.patch_size [8, 8, 8], not {:?}", image.patch_size)
+            })?;
+            divides("16 (the dense prompt path)", 16, "image_encoder.embed_dim", image.embed_dim)?;
+        }
         divides("8 (the decoder's up-scaling)", 8, "image_encoder.embed_dim", image.embed_dim)
     }
 
@@ -375,6 +418,7 @@ impl ModelConfig {
             [decoder.num_layers, decoder.mlp_dim, decoder.num_mask_tokens, decoder.iou_head_hidden].map(|n| n as u128);
         let decoder = (layers + 1) * (12 * width * width + 2 * width * decoder_mlp)
             + 3 * masks * width * width
+            + if self.prompt_encoder.dense { 4 * width * width } else { 0 }
             + decoder.iou_head_depth as u128 * (hidden + width) * (hidden + masks)
             // The up-scaling: two transposed convolutions, and a norm with a weight and a bias per element.
             + 3 * width * width

@@ -9,6 +9,7 @@
 pub mod adapter;
 pub mod checkpoint;
 pub mod config;
+pub mod dense_prompt;
 mod error;
 pub mod image_encoder;
 pub mod linear;
@@ -22,6 +23,7 @@ pub mod text_encoder;
 mod tokenizer;
 pub mod train;
 pub mod transformer;
+mod volume_ops;
 
 pub use burn::tensor::Device;
 pub use error::{Error, ErrorKind, Misshaped, Result, TensorMismatch};

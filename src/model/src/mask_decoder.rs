@@ -4,6 +4,7 @@
 //! stride equals its kernel is then one matrix product whose result needs no rearrangement before the next one.
 
 use crate::config::ModelConfig;
+use crate::dense_prompt::{DenseFeatures, DensePrompt};
 use crate::linear::{Linear, linears};
 use crate::nn::{self, Kernels, Mlp};
 use crate::prior::MaskEffect;
@@ -58,7 +59,7 @@ impl MaskDecoder {
     pub fn new(config: &ModelConfig, device: &Device) -> Self {
         let decoder = &config.mask_decoder;
         let width = config.image_encoder.embed_dim;
-        let [_, channels] = config.upscaled_channels();
+        let channels = config.mask_channels();
         let masks = decoder.num_mask_tokens;
         Self {
             transformer: TwoWayTransformer::new(decoder, width, device),
@@ -85,7 +86,30 @@ impl MaskDecoder {
         text: Option<Tensor<2>>,
         effect: &MaskEffect,
     ) -> Masks {
-        self.forward_traced(image, image_pe, dense_prompt, sparse, text, effect, None)
+        let decoded = self.transform(image, image_pe, dense_prompt, sparse, text, effect, None);
+        let upscaled = self.output_upscaling.second(self.output_upscaling.first(decoded.keys));
+        let masks = upscaled.matmul(decoded.weights.swap_dims(1, 2));
+        Masks { low_res: self.output_upscaling.volume(masks), iou: decoded.iou }
+    }
+
+    /// [`forward`](Self::forward) with a dense prompt path: its tokens are the dense prompt, its features join the
+    /// up-scaling, and the masks have the window's own size.
+    pub fn forward_dense(
+        &self,
+        image: Tensor<3>,
+        image_pe: Tensor<3>,
+        (path, features): (&DensePrompt, &DenseFeatures),
+        sparse: Tensor<3>,
+        text: Option<Tensor<2>>,
+        effect: &MaskEffect,
+    ) -> Masks {
+        let decoded = self.transform(image, image_pe, features.tokens.clone(), sparse, text, effect, None);
+        let first = self.output_upscaling.first(decoded.keys);
+        let upscaled = path.upscale(first, &self.output_upscaling.conv2, features);
+        let masks = upscaled.matmul(decoded.weights.swap_dims(1, 2));
+        let [batch, _, count] = masks.dims();
+        let [d, h, w] = path.window();
+        Masks { low_res: masks.swap_dims(1, 2).reshape([batch, count, d, h, w]), iou: decoded.iou }
     }
 
     /// [`forward`](Self::forward), noting the inner stages in `trace`.
@@ -101,8 +125,29 @@ impl MaskDecoder {
         sparse: Tensor<3>,
         text: Option<Tensor<2>>,
         effect: &MaskEffect,
-        mut trace: Option<&mut Trace>,
+        trace: &mut Trace,
     ) -> Masks {
+        let decoded = self.transform(image, image_pe, dense_prompt, sparse, text, effect, Some(trace));
+        let normed = self.output_upscaling.first(decoded.keys);
+        let upscaled = self.output_upscaling.second(normed.clone());
+        let masks = upscaled.clone().matmul(decoded.weights.swap_dims(1, 2));
+        trace.normed = Some(self.output_upscaling.normed_volume(normed));
+        trace.upscaled = Some(self.output_upscaling.volume(upscaled));
+        Masks { low_res: self.output_upscaling.volume(masks), iou: decoded.iou }
+    }
+
+    /// Everything but the up-scaling.
+    #[expect(clippy::too_many_arguments, reason = "as above")]
+    fn transform(
+        &self,
+        image: Tensor<3>,
+        image_pe: Tensor<3>,
+        dense_prompt: Tensor<3>,
+        sparse: Tensor<3>,
+        text: Option<Tensor<2>>,
+        effect: &MaskEffect,
+        mut trace: Option<&mut Trace>,
+    ) -> Transformed {
         let [batch, _, width] = sparse.dims();
         let [_, image_tokens, _] = image.dims();
         let own = Tensor::cat(vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()], 0);
@@ -124,9 +169,6 @@ impl MaskDecoder {
         };
         let hyper = self.hypernetworks(mask_tokens);
         let text = text.map(|text| self.txt_align_upscaled_embedding.forward(text));
-
-        let normed = self.output_upscaling.first(keys);
-        let upscaled = self.output_upscaling.second(normed.clone());
         let weights = match &text {
             // Quirk 29: `text . upscaled` is added to every mask; added here to the masks' own weights, before the
             // one product with the up-scaled image.
@@ -137,16 +179,13 @@ impl MaskDecoder {
             Some(added) => weights + added.clone(),
             None => weights,
         };
-        let masks = upscaled.clone().matmul(weights.swap_dims(1, 2));
         if let Some(trace) = trace {
             trace.tokens = Some(tokens);
             trace.hs = Some(hs);
-            trace.normed = Some(self.output_upscaling.normed_volume(normed));
-            trace.upscaled = Some(self.output_upscaling.volume(upscaled));
             trace.hyper = Some(hyper);
             trace.text = text;
         }
-        Masks { low_res: self.output_upscaling.volume(masks), iou: self.iou_prediction_head.forward(iou_token) }
+        Transformed { keys, weights, iou: self.iou_prediction_head.forward(iou_token) }
     }
 
     fn hypernetworks(&self, mask_tokens: Tensor<3>) -> Tensor<3> {
@@ -158,6 +197,15 @@ impl MaskDecoder {
             .collect();
         Tensor::cat(each, 1)
     }
+}
+
+/// What the transformer makes of prompts and image.
+struct Transformed {
+    /// Image tokens, `[batch, tokens, embed_dim]`.
+    keys: Tensor<3>,
+    /// What the up-scaled image is multiplied with, `[batch, masks, channels]`.
+    weights: Tensor<3>,
+    iou: Tensor<2>,
 }
 
 /// Two transposed convolutions (kernel 2, stride 2) with a norm over the whole volume between them: from one token per
@@ -237,7 +285,7 @@ pub struct UpConv {
 }
 
 impl UpConv {
-    fn new(input: usize, output: usize, device: &Device) -> Self {
+    pub(crate) fn new(input: usize, output: usize, device: &Device) -> Self {
         let initializer = Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false };
         Self {
             weight: initializer.init_with([input, output, 2, 2, 2], Some(input), None, device),
@@ -246,7 +294,7 @@ impl UpConv {
     }
 
     /// `[batch, voxels, in]` -> `[batch, voxels, 8 taps, out]`, taps row-major over (d, h, w).
-    fn forward(&self, voxels: Tensor<3>) -> Tensor<4> {
+    pub(crate) fn forward(&self, voxels: Tensor<3>) -> Tensor<4> {
         let [batch, count, _] = voxels.dims();
         let weight = self.weight.val();
         let [input, output, ..] = weight.dims();

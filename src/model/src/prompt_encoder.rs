@@ -1,5 +1,6 @@
 //! The prompt encoder: points, boxes and text become sparse tokens (reference: SegVol's `PromptEncoder`, quirks 7-16).
 
+use crate::config::PromptEncoderConfig;
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, Initializer};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -16,11 +17,12 @@ pub struct PromptEncoder {
     image_depth: usize,
     image_height: usize,
     image_width: usize,
+    mixed_axes: bool,
 }
 
 impl PromptEncoder {
     /// For a window of `image_size` (D, H, W) and tokens of width `embed_dim`.
-    pub fn new(image_size: [usize; 3], embed_dim: usize, device: &Device) -> Self {
+    pub fn new(image_size: [usize; 3], embed_dim: usize, config: &PromptEncoderConfig, device: &Device) -> Self {
         let embedding = || EmbeddingConfig::new(1, embed_dim).init(device);
         let [image_depth, image_height, image_width] = image_size;
         Self {
@@ -31,6 +33,7 @@ impl PromptEncoder {
             image_depth,
             image_height,
             image_width,
+            mixed_axes: config.mixed_axes,
         }
     }
 
@@ -87,9 +90,10 @@ impl PromptEncoder {
     }
 
     /// Quirk 9: (d, h, w) are divided by (H, D, W). The axes disagree with [`dense_pe`](Self::dense_pe), and the
-    /// trained weights rely on it.
+    /// trained weights rely on it, unless the configuration says they do not.
     fn normalise(&self, coordinates: Tensor<3>) -> Tensor<3> {
-        let divisor = [self.image_height as f32, self.image_depth as f32, self.image_width as f32];
+        let [depth, height, width] = [self.image_depth, self.image_height, self.image_width].map(|size| size as f32);
+        let divisor = if self.mixed_axes { [height, depth, width] } else { [depth, height, width] };
         let divisor = Tensor::<1>::from_data(TensorData::from(divisor), &coordinates.device());
         coordinates / divisor.unsqueeze()
     }
@@ -104,7 +108,8 @@ impl PromptEncoder {
         let mut coordinates = Vec::with_capacity(3 * d * h * w);
         for (i, j, k) in (0..d).flat_map(|i| (0..h).flat_map(move |j| (0..w).map(move |k| (i, j, k)))) {
             // Quirk 8: component 0 follows the H axis, component 1 the D axis.
-            coordinates.extend([centre(j, h), centre(i, d), centre(k, w)]);
+            let (first, second) = if self.mixed_axes { ((j, h), (i, d)) } else { ((i, d), (j, h)) };
+            coordinates.extend([centre(first.0, first.1), centre(second.0, second.1), centre(k, w)]);
         }
         let device = self.no_mask_embed.weight.val().device();
         self.pe_layer.forward(Tensor::from_data(TensorData::new(coordinates, [1, d * h * w, 3]), &device))

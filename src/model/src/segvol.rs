@@ -2,6 +2,7 @@
 
 use crate::adapter::{Adapter, AdapterContext};
 use crate::config::ModelConfig;
+use crate::dense_prompt::DensePrompt;
 use crate::error::{Error, Result};
 use crate::image_encoder::ImageEncoder;
 use crate::linear::Lora;
@@ -22,6 +23,7 @@ pub struct SegVol {
     text_encoder: TextEncoder,
     prompt_encoder: PromptEncoder,
     mask_decoder: MaskDecoder,
+    dense_prompt: Option<DensePrompt>,
     // Skipped, as the corrections of linear layers are: an adapter is not part of the base.
     #[module(skip)]
     prior: Option<(PriorConfig, ContextPrior)>,
@@ -36,6 +38,9 @@ pub struct Prompts {
     pub bounding_box: Option<[f32; 6]>,
     /// A text as the text encoder's aligned output, `[1, embed_dim]`.
     pub text: Option<Tensor<2>>,
+    /// The same and more for the dense prompt path, where the model has one: `[1, voxels, 8]`, see
+    /// [`DenseInput`](crate::dense_prompt::DenseInput).
+    pub dense: Option<Tensor<3>>,
 }
 
 impl Prompts {
@@ -52,8 +57,9 @@ impl ModelConfig {
         SegVol {
             image_encoder: image.init(device),
             text_encoder: TextEncoder::new(self, device),
-            prompt_encoder: PromptEncoder::new(image.image_size, image.embed_dim, device),
+            prompt_encoder: PromptEncoder::new(image.image_size, image.embed_dim, &self.prompt_encoder, device),
             mask_decoder: MaskDecoder::new(self, device),
+            dense_prompt: self.prompt_encoder.dense.then(|| DensePrompt::new(self, device)),
             prior: None,
         }
     }
@@ -189,9 +195,15 @@ impl SegVol {
             .bounding_box
             .map(|corners| Tensor::<2>::from_data(TensorData::new(corners.to_vec(), [1, 6]), &device));
         let sparse = self.prompt_encoder.forward(points, boxes, prompts.text.clone());
+        let image_pe = self.prompt_encoder.dense_pe(grid);
+        if let Some(path) = &self.dense_prompt {
+            let volume = prompts.dense.clone().expect("whoever calls a model with a dense prompt path makes its input");
+            let dense = (path, &path.forward(volume));
+            return self.mask_decoder.forward_dense(image, image_pe, dense, sparse, prompts.text.clone(), effect);
+        }
         self.mask_decoder.forward(
             image,
-            self.prompt_encoder.dense_pe(grid),
+            image_pe,
             self.prompt_encoder.dense_prompt(),
             sparse,
             prompts.text.clone(),

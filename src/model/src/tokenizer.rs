@@ -5,6 +5,8 @@ use std::path::Path;
 
 /// The token that ends a text and pads a batch.
 const END_OF_TEXT: &str = "<|endoftext|>";
+/// The token of a word that a word-level tokenizer does not know.
+const UNKNOWN: &str = "<|unknown|>";
 /// A tokenizer file larger than this is refused; CLIP's has 2.2 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -21,6 +23,7 @@ pub struct Tokenizer {
     context_length: usize,
     vocab_size: usize,
     end_of_text: u32,
+    unknown: Option<u32>,
 }
 
 /// Token ids of a batch of texts, padded to one length.
@@ -57,7 +60,8 @@ impl Tokenizer {
         let end_of_text = inner
             .token_to_id(END_OF_TEXT)
             .ok_or_else(|| Error::tokenizer(format!("no {END_OF_TEXT} token: this is not a CLIP tokenizer")))?;
-        Ok(Self { inner, template: template.to_owned(), context_length, vocab_size, end_of_text })
+        let unknown = inner.token_to_id(UNKNOWN);
+        Ok(Self { inner, template: template.to_owned(), context_length, vocab_size, end_of_text, unknown })
     }
 
     /// The token ids of the model's sentence about each name, padded to the longest.
@@ -103,20 +107,20 @@ impl Tokenizer {
         }
     }
 
-    /// A byte-pair tokenizer takes any bytes, so a word it has never met falls into fragments of one or two letters,
+    /// A word-level tokenizer has a token for what it does not know. A byte-pair tokenizer takes any bytes, so a word it has never met falls into fragments of one or two letters,
     /// which mean nothing to the model. Its mask would be arbitrary; better to say so.
     fn refuse_unknown_words(&self, name: &str) -> Result<()> {
         for word in name.split(|letter: char| !letter.is_alphanumeric()) {
             let letters = word.chars().count();
-            if letters < MIN_LETTERS {
+            if letters == 0 {
                 continue;
             }
-            let pieces = self
+            let encoding = self
                 .inner
                 .encode(word, false)
-                .map_err(|error| Error::tokenizer(format!("cannot encode {word:?}: {error}")))?
-                .len();
-            if letters < MIN_PIECE_LETTERS * pieces {
+                .map_err(|error| Error::tokenizer(format!("cannot encode {word:?}: {error}")))?;
+            let unknown = self.unknown.is_some_and(|unknown| encoding.get_ids().contains(&unknown));
+            if unknown || letters >= MIN_LETTERS && letters < MIN_PIECE_LETTERS * encoding.len() {
                 return Err(Error::Prompt {
                     message: format!(
                         "unknown word {word:?} in text prompt {name:?}: the model's vocabulary has nothing like it; \

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::prompt::Modality;
-use adaptmedseg_engine::{AttachedAdapter, Trainer, TrainerConfig};
+use adaptmedseg_engine::{AttachedAdapter, Learns, Trainer, TrainerConfig};
 use adaptmedseg_model::Device;
 use adaptmedseg_model::adapter::{Adapter, AdapterConfig};
 use std::path::Path;
@@ -103,7 +103,7 @@ impl Model {
     /// An adapter of another base.
     pub fn trainer(&self, adapter: Adapter, config: TrainerConfig) -> Result<Box<dyn Trainer>> {
         self.check_base(adapter.config())?;
-        Ok(self.engine().trainer(adapter, config)?)
+        Ok(self.engine().trainer(Learns::Adapter(adapter), config)?)
     }
 
     fn check_base(&self, adapter: &AdapterConfig) -> Result<()> {

@@ -34,6 +34,7 @@ impl Placed {
                 [a, b, c, d, e, f]
             }),
             text: self.text.clone(),
+            mask: None,
         }
     }
 }

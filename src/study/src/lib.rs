@@ -10,6 +10,8 @@ mod evaluate;
 mod options;
 mod pairs;
 mod partial;
+mod phantom;
+mod pretrain;
 mod prompts;
 mod random;
 mod run;
@@ -19,4 +21,8 @@ mod schedule;
 pub use error::{Error, Result};
 pub use options::{FineTuneOptions, Method, adapter_config, with_pairs};
 pub use pairs::{Split, TrainingPair, read_pairs};
+pub use phantom::{Phantom, PhantomModality};
+pub use pretrain::{
+    PretrainHooks, PretrainOptions, PretrainProgress, PretrainReport, PretrainValidation, pretrain, small_config,
+};
 pub use run::{FineTuneHooks, FineTuneProgress, FineTuneReport, Start, Validation, finetune};

@@ -44,12 +44,36 @@ struct Entry {
     image: PathBuf,
     mask: PathBuf,
     label: Option<String>,
-    label_id: Option<i32>,
+    label_id: Option<LabelIds>,
     task: Option<String>,
     modality: Option<String>,
     subject: Option<String>,
     split: Option<Split>,
     channel: Option<usize>,
+}
+
+/// The values of a structure in its mask.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum LabelIds {
+    One(i32),
+    Several(Vec<i32>),
+}
+
+impl LabelIds {
+    fn contains(&self, label: i32) -> bool {
+        match self {
+            Self::One(id) => *id == label,
+            Self::Several(ids) => ids.contains(&label),
+        }
+    }
+
+    fn named(&self) -> String {
+        match self {
+            Self::One(id) => id.to_string(),
+            Self::Several(ids) => format!("{ids:?}"),
+        }
+    }
 }
 
 /// The list in a data set folder.
@@ -58,7 +82,7 @@ const LIST: &str = "pairs.json";
 /// Reads the pairs of a list, or of a folder that holds a `pairs.json`.
 ///
 /// A list is a JSON array of objects: `image` and `mask` (files, relative to the list), and optionally `label` (name of
-/// the structure), `label_id` (its value in the mask; without it every voxel other than 0), `task` (default: the label),
+/// the structure), `label_id` (its value in the mask, or a list of values; without it every voxel other than 0), `task` (default: the label),
 /// `modality`, `subject`, `split` (`train` or `validation`) and `channel` (of a 4-D image).
 ///
 /// # Errors
@@ -93,10 +117,12 @@ pub fn read_pairs(path: &Path) -> Result<Vec<TrainingPair>> {
         if !labels.geometry.is_close(&image.geometry, 0.01 * spacing) {
             return Err(wrong(format!("{name}: the mask {} lies on another grid", entry.mask.display())));
         }
-        let inside = |&label: &i32| u8::from(entry.label_id.map_or(label != 0, |wanted| label == wanted));
+        let inside =
+            |&label: &i32| u8::from(entry.label_id.as_ref().map_or(label != 0, |wanted| wanted.contains(label)));
         let mask: Vec<u8> = labels.data.iter().map(inside).collect();
         if !mask.contains(&1) {
-            let what = entry.label_id.map_or_else(|| "nothing".into(), |id| format!("no voxel of {id}"));
+            let what =
+                entry.label_id.as_ref().map_or_else(|| "nothing".into(), |ids| format!("no voxel of {}", ids.named()));
             return Err(wrong(format!("{name}: the mask {} holds {what}", entry.mask.display())));
         }
         pairs.push(TrainingPair {

@@ -14,6 +14,10 @@ pub(crate) enum Use {
     Validation,
     /// Which subjects are held out.
     Split,
+    /// A phantom.
+    Phantom,
+    /// The weights a training from scratch begins with.
+    Weights,
 }
 
 /// The generator for number `index` of a use.

@@ -121,6 +121,7 @@ pub fn finetune(
         loss: options.loss,
         optimiser: options.optimiser.clone(),
         gradient_checkpointing: options.gradient_checkpointing,
+        parallel_samples: false,
         modality_loss_weight: options.modality_loss_weight,
     };
     let description = adapter.config().clone();

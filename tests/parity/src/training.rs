@@ -58,6 +58,7 @@ impl TrainingCase {
                 points: if with("points") { points.clone() } else { Vec::new() },
                 bounding_box: with("box").then_some(corners),
                 text: with("text").then(|| text.clone()),
+                dense: None,
             }
         });
         let [depth, height, width] = config.image_encoder.image_size;

@@ -159,7 +159,7 @@ fn parity_mask_decoder() {
                 combination.sparse(&bundle, &model),
                 combination.text(&bundle),
                 &MaskEffect::default(),
-                Some(&mut trace),
+                &mut trace,
             );
             for (key, low_res) in [("masks", masks.low_res.clone()), ("low_res", masks.low_res.clone().narrow(1, 0, 1))]
             {
@@ -208,6 +208,7 @@ fn parity_one_call_decodes_like_the_stages() {
             points: points.collect(),
             bounding_box: Some(corners.try_into().expect("six numbers")),
             text: Some(tensor(&bundle, "text.liver.aligned")),
+            dense: None,
         };
         let masks = model.decode(embedding, grid(&config), &prompts, &MaskEffect::default());
         assert_close(&bundle, "combo.text_box_points.masks", masks.low_res, tolerance::LOGITS);

@@ -23,6 +23,7 @@ fn learner(case: &TrainingCase, adapter: Option<Adapter>, base: &[&str], checkpo
         // As the bundles train.
         optimiser: OptimiserConfig { weight_decay: 0.0, clip_norm: None, ..Default::default() },
         gradient_checkpointing: checkpointing,
+        parallel_samples: false,
         modality_loss_weight: 0.0,
         base: base.iter().map(|&prefix| prefix.to_owned()).collect(),
     };

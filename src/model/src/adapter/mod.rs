@@ -114,7 +114,7 @@ impl Adapter {
             prior.validate()?;
         }
         let prior = config.prior.as_ref().map(|prior| {
-            let [_, channels] = model.upscaled_channels();
+            let channels = model.mask_channels();
             prior.init(model.image_encoder.embed_dim, model.mask_decoder.num_mask_tokens, channels, device)
         });
         let layers = targets.into_iter().map(|target| target.layer).collect();

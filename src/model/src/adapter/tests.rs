@@ -44,7 +44,12 @@ fn image() -> Tensor<5> {
 }
 
 fn prompts() -> Prompts {
-    Prompts { points: vec![([3.0, 8.0, 9.0], 1)], bounding_box: Some([1.0, 2.0, 3.0, 6.0, 12.0, 13.0]), text: None }
+    Prompts {
+        points: vec![([3.0, 8.0, 9.0], 1)],
+        bounding_box: Some([1.0, 2.0, 3.0, 6.0, 12.0, 13.0]),
+        text: None,
+        dense: None,
+    }
 }
 
 /// The bits of the logits: what the user of a mask can see.
@@ -60,6 +65,7 @@ fn learner(network: &SegVol, adapter: Adapter) -> Learner {
         loss: LossKind::SegVol,
         optimiser: OptimiserConfig::default(),
         gradient_checkpointing: false,
+        parallel_samples: false,
         modality_loss_weight: 0.0,
         base: Vec::new(),
     };

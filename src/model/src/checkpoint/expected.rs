@@ -2,6 +2,7 @@
 
 use super::tensor_file::ElementType;
 use crate::config::ModelConfig;
+use crate::dense_prompt::INPUT_CHANNELS;
 use crate::error::{Misshaped, TensorMismatch};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,6 +25,9 @@ pub fn expected_tensors(config: &ModelConfig) -> Vec<ExpectedTensor> {
     text_encoder(&mut list, config);
     prompt_encoder(&mut list, config);
     mask_decoder(&mut list, config);
+    if config.prompt_encoder.dense {
+        dense_prompt(&mut list, config);
+    }
     list.0
 }
 
@@ -141,12 +145,38 @@ fn mask_decoder(list: &mut List, config: &ModelConfig) {
     list.norm("mask_decoder.output_upscaling.norm", &[first, depth, height, breadth]);
     list.weight("mask_decoder.output_upscaling.conv2", &[first, second, 2, 2, 2]);
     list.bias("mask_decoder.output_upscaling.conv2", &[second]);
+    let channels = config.mask_channels();
     for mask in 0..decoder.num_mask_tokens {
-        list.mlp(&format!("mask_decoder.output_hypernetworks_mlps.{mask}"), width, width, second, 3);
+        list.mlp(&format!("mask_decoder.output_hypernetworks_mlps.{mask}"), width, width, channels, 3);
     }
     let masks = decoder.num_mask_tokens;
     list.mlp("mask_decoder.iou_prediction_head", width, decoder.iou_head_hidden, masks, decoder.iou_head_depth);
-    list.linear("mask_decoder.txt_align_upscaled_embedding", width, second);
+    list.linear("mask_decoder.txt_align_upscaled_embedding", width, channels);
+}
+
+fn dense_prompt(list: &mut List, config: &ModelConfig) {
+    let [quarter, half, full] = config.dense_channels();
+    let mut conv = |module: &str, input: usize, output: usize| {
+        list.weight(module, &[output, input, 3, 3, 3]);
+        list.bias(module, &[output]);
+    };
+    conv("dense_prompt.stem", INPUT_CHANNELS, full);
+    for (blocks, channels) in [("encode", &[half, quarter][..]), ("refine", &[quarter, half, full])] {
+        for (index, &channels) in channels.iter().enumerate() {
+            conv(&format!("dense_prompt.{blocks}.{index}.conv"), channels, channels);
+        }
+    }
+    for (blocks, channels) in [("encode", &[half, quarter][..]), ("refine", &[quarter, half, full])] {
+        for (index, &channels) in channels.iter().enumerate() {
+            list.norm(&format!("dense_prompt.{blocks}.{index}.norm"), &[channels]);
+        }
+    }
+    let tokens = config.image_encoder.embed_dim;
+    for (index, (from, to)) in [(full, half), (half, quarter), (quarter, tokens)].into_iter().enumerate() {
+        list.linear(&format!("dense_prompt.down.{index}"), 8 * from, to);
+    }
+    list.weight("dense_prompt.up", &[half, full, 2, 2, 2]);
+    list.bias("dense_prompt.up", &[full]);
 }
 
 /// How the tensors `found` differ from those of `config`; `usable` says which element types can be weights.

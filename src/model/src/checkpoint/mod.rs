@@ -11,6 +11,7 @@ mod infer;
 mod key_map;
 mod pickle;
 mod safetensors_file;
+mod save;
 pub(crate) mod staging;
 mod tensor_file;
 mod torch;
@@ -25,4 +26,5 @@ pub use folder::{CARD_FILE, CONFIG_FILE, MappedTensors, ModelFolder, TOKENIZER_F
 pub use import::{ImportOptions, ImportReport, import};
 pub use infer::infer_config;
 pub use key_map::{Layout, model_name};
+pub use save::{Precision, write_model};
 pub use tensor_file::{ElementType, TensorFile, TensorView};

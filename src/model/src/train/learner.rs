@@ -14,6 +14,7 @@ use crate::parameters::{self, NamedGradients, NamedTensors};
 use crate::prior::MaskEffect;
 use crate::segvol::{Prompts, SegVol};
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 /// How a network learns.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct LearnerConfig {
     pub optimiser: OptimiserConfig,
     /// Compute each block of the encoder again on the way back, instead of keeping its activations.
     pub gradient_checkpointing: bool,
+    /// Compute the samples of a step side by side: faster for a small network, for the memory of all of them at once.
+    pub parallel_samples: bool,
     /// Weight of the loss that asks a prior's modality tokens which modality they are; 0 for none.
     pub modality_loss_weight: f64,
     /// Beginnings of the names of those base weights that learn too: none for an adapter, `""` for all. The text encoder
@@ -125,6 +128,11 @@ impl Learner {
         }
         let optimiser = Optimiser::new(config.optimiser.clone());
         Ok(Self { config, model, device, base: base.without_adapter(), adapter, optimiser })
+    }
+
+    /// Every weight of the base as it stands, by name.
+    pub fn weights(&self) -> NamedTensors {
+        parameters::export(&self.base)
     }
 
     /// The adapter as it stands.
@@ -299,13 +307,32 @@ impl Learner {
     /// # Errors
     /// A loss that is not a number; then nothing has changed.
     pub fn step(&mut self, samples: &[Sample], learning_rate: f64) -> Result<(Losses, f64)> {
-        let tape = self.tape()?;
         let mut sums = NamedGradients::new();
         let mut all = Vec::with_capacity(samples.len());
-        for sample in samples {
-            all.push(self.add_gradients(&tape, sample, &mut sums)?);
+        if self.config.parallel_samples {
+            // Each with a graph of its own: graphs that share a leaf wait for one another.
+            let one = |sample: &Sample| {
+                let mut sums = NamedGradients::new();
+                let losses = self.add_gradients(&self.tape()?, sample, &mut sums)?;
+                Ok((losses, sums))
+            };
+            // Added up in the order of the samples, whoever was done first.
+            for (losses, gradients) in samples.par_iter().map(one).collect::<Result<Vec<_>>>()? {
+                all.push(losses);
+                for (name, gradient) in gradients {
+                    let sum = match sums.remove(&name) {
+                        Some(sum) => sum + gradient,
+                        None => gradient,
+                    };
+                    sums.insert(name, sum);
+                }
+            }
+        } else {
+            let tape = self.tape()?;
+            for sample in samples {
+                all.push(self.add_gradients(&tape, sample, &mut sums)?);
+            }
         }
-        drop(tape);
         let share = 1.0 / samples.len().max(1) as f64;
         for gradient in sums.values_mut() {
             *gradient = gradient.clone() * share;

@@ -16,6 +16,8 @@ pub enum LossKind {
     /// Hermes': one Dice over the window that weighs false positives and negatives by how many there are, and
     /// cross-entropy.
     AdaptiveDice,
+    /// One soft Dice over the window, and cross-entropy.
+    Volume,
 }
 
 /// The loss of one window.
@@ -37,11 +39,11 @@ pub fn window_loss(kind: LossKind, logits: Tensor<5>, target: Tensor<5>) -> Wind
     let [_, _, depth, height, width] = logits.dims();
     let shape = match kind {
         LossKind::SegVol => [depth, height * width],
-        LossKind::AdaptiveDice => [1, depth * height * width],
+        LossKind::AdaptiveDice | LossKind::Volume => [1, depth * height * width],
     };
     let (logits, target) = (logits.reshape(shape), target.reshape(shape));
     let dice = match kind {
-        LossKind::SegVol => dice_loss(logits.clone(), target.clone()),
+        LossKind::SegVol | LossKind::Volume => dice_loss(logits.clone(), target.clone()),
         LossKind::AdaptiveDice => adaptive_dice(logits.clone(), target.clone()).mean(),
     };
     let bce = bce_loss(logits, target).mean();
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_window_without_the_structure_has_a_finite_loss() {
-        for kind in [LossKind::SegVol, LossKind::AdaptiveDice] {
+        for kind in [LossKind::SegVol, LossKind::AdaptiveDice, LossKind::Volume] {
             let zeros = Tensor::<5>::zeros([1, 1, 2, 3, 4], &Device::flex());
             let loss = window_loss(kind, zeros.clone() - 50.0, zeros);
             assert!(loss.dice.is_finite() && loss.bce.abs() < 1e-6, "{kind:?}: {loss:?}");

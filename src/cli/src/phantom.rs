@@ -1,0 +1,61 @@
+//! `adaptmedseg phantom`: generated scans with labels.
+
+use crate::args::{PhantomArgs, PhantomModalities};
+use crate::failure::{Failure, Result};
+use crate::interrupt;
+use crate::progress::Bar;
+use adaptmedseg_segment::volume::{self, WriteOptions};
+use adaptmedseg_study::{Phantom, PhantomModality};
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+
+/// Makes the data set in a temporary folder, and moves it into its place when it is complete.
+pub(crate) fn run(args: &PhantomArgs) -> Result<()> {
+    if args.out.exists() {
+        return Err(Failure::io(format!("{} exists", args.out.display()), Some("choose another folder with --out")));
+    }
+    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|error| Failure::file(parent, &error))?;
+    let draft = tempfile::Builder::new().prefix(".adaptmedseg-").tempdir_in(parent);
+    let draft = draft.map_err(|error| Failure::file(parent, &error))?;
+    interrupt::remember(draft.path());
+    let bar = Bar::new(args.quiet);
+    let modalities: &[PhantomModality] = match args.modality {
+        PhantomModalities::Ct => &[PhantomModality::Ct],
+        PhantomModalities::Mr => &[PhantomModality::Mr],
+        PhantomModalities::Both => &[PhantomModality::Ct, PhantomModality::Mr],
+    };
+    let size = args.size.as_ref().map(|size| [size[0], size[1], size[2]]);
+    let mut pairs = Vec::new();
+    let mut structures = 0;
+    for index in 0..args.count {
+        for &modality in modalities {
+            interrupt::check()?;
+            let name = format!("{}-{index:03}", modality.name().to_lowercase());
+            let done = index as f64 / args.count as f64;
+            bar.at(done, name.clone());
+            let phantom = Phantom::new(args.seed, index, modality, size)?;
+            let (image, labels) = (format!("{name}.nii.gz"), format!("{name}-labels.nii.gz"));
+            volume::write(&draft.path().join(&image), &phantom.image, &WriteOptions::default())?;
+            volume::write(&draft.path().join(&labels), &phantom.labels, &WriteOptions::default())?;
+            structures += phantom.structures.len();
+            pairs.extend(phantom.structures.iter().map(|(label, ids)| {
+                json!({
+                    "image": image, "mask": labels, "label": label, "label_id": ids,
+                    "modality": modality.name(), "subject": name,
+                })
+            }));
+        }
+    }
+    let path = draft.path().join("pairs.json");
+    let text = serde_json::to_string_pretty(&pairs).expect("plain data") + "\n";
+    fs::write(&path, text).map_err(|error| Failure::file(&path, &error))?;
+    fs::rename(draft.path(), &args.out).map_err(|error| Failure::file(&args.out, &error))?;
+    drop(bar);
+    if args.quiet {
+        return Ok(());
+    }
+    let scans = args.count as usize * modalities.len();
+    crate::print(&format!("{}: {scans} scans with {structures} structures\n", args.out.display()))
+}

@@ -1,0 +1,68 @@
+//! `adaptmedseg pretrain`: a small model from scratch.
+
+use crate::args::PretrainArgs;
+use crate::failure::{Code, Failure, Result};
+use crate::interrupt;
+use crate::progress::Bar;
+use adaptmedseg_segment::checkpoint::ModelFolder;
+use adaptmedseg_study::{PretrainHooks, PretrainOptions, PretrainProgress, PretrainValidation, pretrain, small_config};
+
+/// Trains, and prints what came of it.
+pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
+    let options = PretrainOptions {
+        steps: args.steps,
+        batch: args.batch,
+        learning_rate: args.lr,
+        warmup_steps: PretrainOptions::default().warmup_steps.min(args.steps / 10).max(1),
+        seed: args.seed,
+        checkpoint_every: args.checkpoint_every,
+    };
+    let from = args.from.as_ref().map(ModelFolder::open).transpose()?;
+    let bar = Bar::new(args.quiet);
+    bar.step("drawing phantoms");
+    let show = |progress: &PretrainProgress| {
+        let left = progress.seconds_left as u64;
+        bar.at(
+            progress.step as f64 / progress.total as f64,
+            format!(
+                "step {}/{}, loss {:.3}, {}:{:02}:{:02} left",
+                progress.step,
+                progress.total,
+                progress.loss,
+                left / 3600,
+                left / 60 % 60,
+                left % 60
+            ),
+        );
+        if let Some(validation) = &progress.validation {
+            bar.line(line(validation));
+        }
+    };
+    let hooks = PretrainHooks { progress: Some(&show), cancel: Some(interrupt::token()) };
+    let outcome = pretrain(&small_config(), &options, from.as_ref(), args.threads, &args.out, args.resume, &hooks);
+    let report = outcome.map_err(|error| match Failure::from(error) {
+        failure if failure.code == Code::Cancelled => Failure::new(
+            failure.code,
+            "cancelled; what was learned so far is kept",
+            Some("the same command with --resume goes on"),
+        ),
+        failure => failure,
+    })?;
+    drop(bar);
+    if args.quiet {
+        return Ok(());
+    }
+    crate::print(&format!(
+        "{}: {} steps of {} windows in {:.0} s\n{}\n",
+        args.out.display(),
+        options.steps,
+        options.batch,
+        report.seconds,
+        line(&report.validation)
+    ))
+}
+
+fn line(validation: &PretrainValidation) -> String {
+    let dice: Vec<String> = validation.dice.iter().map(|(kind, dice)| format!("{kind} {dice:.3}")).collect();
+    format!("step {}: held-out loss {:.3}, Dice: {}", validation.step, validation.loss, dice.join(", "))
+}

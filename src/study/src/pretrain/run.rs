@@ -1,0 +1,403 @@
+//! The run: scenes, samples, steps, checkpoints, and the model at the end.
+
+use super::sample::{self, Drawn, Stage};
+use super::{init, vocabulary};
+use crate::error::{Error, Result};
+use crate::partial::{Folder, difference};
+use crate::schedule::Schedule;
+use adaptmedseg_engine::{
+    BurnEngine, Engine, Learns, TextEmbedding, Trainer, TrainerConfig, TrainerState, TrainingSample,
+};
+use adaptmedseg_model::adapter::AdapterContext;
+use adaptmedseg_model::checkpoint::{ModelFolder, Precision, write_model};
+use adaptmedseg_model::config::ModelConfig;
+use adaptmedseg_model::train::{LossKind, OptimiserConfig};
+use adaptmedseg_model::{NamedTensors, RawTensor, Tokenizer};
+use adaptmedseg_segment::CancelToken;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Scenes that are at hand at a time.
+const SCENES: u64 = 96;
+/// Samples that are drawn before one scene is replaced by a new one.
+const SAMPLES_PER_SCENE: u64 = 24;
+/// The held-out scenes are far beyond those of any run.
+const HELD_OUT: u64 = 1 << 40;
+/// Held-out samples.
+const VALIDATION_SAMPLES: u64 = 60;
+
+/// How to train from scratch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainOptions {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Windows per step.
+    pub batch: usize,
+    /// Highest learning rate; it falls to a hundredth along a cosine.
+    pub learning_rate: f64,
+    /// Steps over which it rises at first.
+    pub warmup_steps: u64,
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// Steps between checkpoints, each with a validation and a model to look at.
+    pub checkpoint_every: u64,
+}
+
+impl Default for PretrainOptions {
+    fn default() -> Self {
+        Self { steps: 20_000, batch: 4, learning_rate: 8e-4, warmup_steps: 300, seed: 1, checkpoint_every: 500 }
+    }
+}
+
+impl PretrainOptions {
+    fn validate(&self) -> Result<()> {
+        let wrong =
+            |what: &str| Err(Error::argument(format!("pretraining: {what}"), "see `adaptmedseg pretrain --help`"));
+        if self.steps == 0 || self.batch == 0 || self.checkpoint_every == 0 {
+            return wrong("steps, batch and checkpoint-every must be at least 1");
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return wrong("the learning rate must be above 0");
+        }
+        Ok(())
+    }
+}
+
+/// What a caller may hang into a run.
+#[derive(Clone, Copy, Default)]
+pub struct PretrainHooks<'a> {
+    /// Called after every step.
+    pub progress: Option<&'a dyn Fn(&PretrainProgress)>,
+    /// Looked at before every step.
+    pub cancel: Option<&'a CancelToken>,
+}
+
+/// How far a run has come.
+#[derive(Clone, Debug)]
+pub struct PretrainProgress {
+    /// Steps taken.
+    pub step: u64,
+    /// Steps there are.
+    pub total: u64,
+    /// Loss of the last step.
+    pub loss: f64,
+    /// Seconds left, if it goes on as it went.
+    pub seconds_left: f64,
+    /// The validation, where there was one at this step.
+    pub validation: Option<PretrainValidation>,
+}
+
+/// What held-out phantoms say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PretrainValidation {
+    /// Steps taken.
+    pub step: u64,
+    /// Mean loss.
+    pub loss: f64,
+    /// Mean Dice of the masks, for each kind of prompt.
+    pub dice: BTreeMap<String, f64>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PretrainReport {
+    /// How it was trained.
+    pub options: PretrainOptions,
+    /// Seconds, over all parts of the run.
+    pub seconds: f64,
+    /// The last validation.
+    pub validation: PretrainValidation,
+}
+
+/// `last.json` of an unfinished run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Last {
+    options: PretrainOptions,
+    config: ModelConfig,
+    step: u64,
+    seconds: f64,
+}
+
+/// Trains a model from scratch on phantoms drawn as it goes, and writes its folder, in half precision, to `out`.
+///
+/// While the run goes on, `out.partial` holds a state to resume from, `metrics.jsonl`, and in `model` the model of the last
+/// checkpoint. `from`, where given, is a model to go on from, of the same architecture. Numbers do not depend on the number
+/// of threads or on whether the run was interrupted.
+///
+/// # Errors
+/// Options that cannot be; a name that is taken; a run that cannot be resumed; a cancellation, which leaves a state to
+/// resume from.
+pub fn pretrain(
+    config: &ModelConfig,
+    options: &PretrainOptions,
+    from: Option<&ModelFolder>,
+    threads: Option<usize>,
+    out: &Path,
+    resume: bool,
+    hooks: &PretrainHooks,
+) -> Result<PretrainReport> {
+    options.validate()?;
+    config.validate()?;
+    if out.exists() {
+        return Err(Error::argument(format!("{} exists", out.display()), "choose another name, or move it away"));
+    }
+    let tokenizer_text = vocabulary::tokenizer();
+    let text = &config.text_encoder;
+    let tokenizer =
+        Tokenizer::from_bytes(tokenizer_text.as_bytes(), &text.template, text.context_length, text.vocab_size)?;
+    let weights = match from {
+        Some(folder) if folder.config() == config => None,
+        Some(folder) => {
+            return Err(Error::argument(
+                format!("{} has another architecture", folder.path().display()),
+                "start from a model of this one",
+            ));
+        }
+        None => Some(init::weights(config, options.seed)),
+    };
+    let source = |name: &str| match (&weights, from) {
+        (Some(weights), _) => weights.get(name).map(|(shape, data)| RawTensor::from_f32(shape.clone(), data)),
+        (None, from) => from.and_then(|folder| folder.tensor(name)),
+    };
+    let engine = BurnEngine::new(config.clone(), Some(tokenizer), "cpu", threads, source)?;
+    let trainer = TrainerConfig {
+        loss: LossKind::Volume,
+        optimiser: OptimiserConfig { beta2: 0.99, weight_decay: 0.02, clip_norm: Some(1.0), ..Default::default() },
+        gradient_checkpointing: false,
+        parallel_samples: true,
+        modality_loss_weight: 0.0,
+    };
+    let trainer = engine.trainer(Learns::Weights(vec![String::new()]), trainer)?;
+    // The host's own pool of threads is left alone.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
+    let pool =
+        pool.map_err(|error| Error::argument(format!("no threads to draw samples with: {error}"), "use fewer"))?;
+    let (folder, step, seconds) = open(out, config, options, resume)?;
+    let mut run = Run {
+        config,
+        options,
+        engine: &engine,
+        trainer,
+        tokenizer: &tokenizer_text,
+        folder,
+        texts: HashMap::new(),
+        held_out: Vec::new(),
+        pool,
+        step,
+        seconds,
+    };
+    if step > 0 {
+        let tensors = run.folder.read_state(step)?;
+        run.trainer.restore(&TrainerState { steps: step, tensors })?;
+    }
+    run.go(out, hooks)
+}
+
+/// The folder of the unfinished run, and how far it had come.
+fn open(out: &Path, config: &ModelConfig, options: &PretrainOptions, resume: bool) -> Result<(Folder, u64, f64)> {
+    if !resume {
+        if crate::partial::folder_of(out).exists() {
+            return Err(Error::argument(
+                format!("an unfinished run of {} is there", out.display()),
+                "resume it, or move it away",
+            ));
+        }
+        return Ok((Folder::create(out)?, 0, 0.0));
+    }
+    let folder = Folder::existing(out)?;
+    let Some(last) = folder.read_last::<Last>()? else { return Ok((folder, 0, 0.0)) };
+    // More steps may be asked for than at first only by starting from the model: the learning rate's course would change.
+    let differs = difference("options", &last.options, options)
+        .or_else(|| (last.config != *config).then(|| "the architecture is another".to_owned()));
+    if let Some(differs) = differs {
+        return Err(Error::argument(
+            format!("{} cannot be resumed: {differs}", out.display()),
+            "give what it was started with, or start anew",
+        ));
+    }
+    folder.cut_metrics(|value| value["step"].as_u64().is_some_and(|step| step <= last.step))?;
+    Ok((folder, last.step, last.seconds))
+}
+
+struct Run<'a> {
+    config: &'a ModelConfig,
+    options: &'a PretrainOptions,
+    engine: &'a BurnEngine,
+    trainer: Box<dyn Trainer>,
+    tokenizer: &'a str,
+    folder: Folder,
+    /// The text encoder does not learn: each name is encoded once.
+    texts: HashMap<String, TextEmbedding>,
+    held_out: Vec<(TrainingSample, &'static str)>,
+    pool: rayon::ThreadPool,
+    step: u64,
+    seconds: f64,
+}
+
+impl Run<'_> {
+    fn go(mut self, out: &Path, hooks: &PretrainHooks) -> Result<PretrainReport> {
+        let mut scenes: VecDeque<(u64, Arc<Stage>)> = VecDeque::new();
+        let (mut began, begun_at) = (Instant::now(), self.step);
+        let mut elapsed = 0.0;
+        let total = self.options.steps;
+        let schedule = Schedule {
+            peak: self.options.learning_rate,
+            floor: self.options.learning_rate / 100.0,
+            warmup: self.options.warmup_steps,
+            total,
+        };
+        let mut validation = None;
+        while self.step < total {
+            if hooks.cancel.is_some_and(CancelToken::is_cancelled) {
+                self.checkpoint()?;
+                return Err(Error::from(adaptmedseg_segment::Error::Cancelled));
+            }
+            let samples = self.draw(&mut scenes)?;
+            let rate = schedule.rate(self.step);
+            let report = self.trainer.step(&samples, rate)?;
+            self.step += 1;
+            let now = began.elapsed().as_secs_f64();
+            (began, elapsed) = (Instant::now(), elapsed + now);
+            self.seconds += now;
+            self.folder.log(&json!({
+                "step": self.step, "loss": report.loss, "dice_loss": report.dice, "bce": report.bce,
+                "gradient_norm": report.gradient_norm, "learning_rate": rate,
+            }))?;
+            validation = None;
+            if self.step.is_multiple_of(self.options.checkpoint_every) || self.step == total {
+                let found = self.validate()?;
+                self.folder.log(&json!({"step": self.step, "validation": found}))?;
+                self.checkpoint()?;
+                validation = Some(found);
+            }
+            if let Some(progress) = hooks.progress {
+                progress(&PretrainProgress {
+                    step: self.step,
+                    total,
+                    loss: report.loss,
+                    seconds_left: elapsed / (self.step - begun_at) as f64 * (total - self.step) as f64,
+                    validation: validation.clone(),
+                });
+            }
+        }
+        let validation = match validation {
+            Some(validation) => validation,
+            None => self.validate()?,
+        };
+        let report = PretrainReport { options: self.options.clone(), seconds: self.seconds, validation };
+        let card = card(&report);
+        write_model(out, self.config, &self.trainer.weights()?, self.tokenizer, &card, Precision::Half)?;
+        self.folder.report(out, "pretrain.json", &report)?;
+        self.folder.remove()?;
+        Ok(report)
+    }
+
+    /// The samples of a step.
+    fn draw(&mut self, scenes: &mut VecDeque<(u64, Arc<Stage>)>) -> Result<Vec<TrainingSample>> {
+        let (seed, size) = (self.options.seed, self.config.image_encoder.image_size);
+        let first = self.step * self.options.batch as u64;
+        // Which scenes are at hand depends on the step alone.
+        let oldest = first / SAMPLES_PER_SCENE;
+        while scenes.front().is_some_and(|(index, _)| *index < oldest) {
+            scenes.pop_front();
+        }
+        let next = scenes.back().map_or(oldest, |(index, _)| index + 1);
+        let new: Vec<_> =
+            (next..oldest + SCENES).into_par_iter().map(|index| (index, Arc::new(Stage::new(seed, index)))).collect();
+        scenes.extend(new);
+        let batch = self.options.batch as u64;
+        let scenes = &*scenes;
+        let draw = |number: u64| {
+            // Attempts that miss the structure are numbered beyond all samples.
+            let attempt = |attempt: u64| {
+                let number = number + (attempt << 41);
+                let scene = (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % SCENES;
+                sample::draw(&scenes[scene as usize].1, size, seed, number)
+            };
+            (0..).find_map(attempt).expect("the attempts do not end")
+        };
+        let drawn: Vec<Drawn> = self.pool.install(|| (first..first + batch).into_par_iter().map(draw).collect());
+        drawn.into_iter().map(|drawn| self.sample(drawn)).collect()
+    }
+
+    fn sample(&mut self, drawn: Drawn) -> Result<TrainingSample> {
+        let Drawn { view, mut prompts, text, .. } = drawn;
+        if let Some(name) = text {
+            let embedding = match self.texts.get(&name) {
+                Some(embedding) => embedding.clone(),
+                None => self.texts.entry(name.clone()).or_insert(self.engine.encode_text(&name)?).clone(),
+            };
+            prompts.text = Some(embedding);
+        }
+        let context = AdapterContext::default();
+        Ok(TrainingSample { image: view.image, target: view.target, prompts: vec![prompts], context, embedding: None })
+    }
+
+    fn validate(&mut self) -> Result<PretrainValidation> {
+        if self.held_out.is_empty() {
+            let (seed, size) = (self.options.seed, self.config.image_encoder.image_size);
+            let drawn: Vec<Drawn> = (0..VALIDATION_SAMPLES)
+                .into_par_iter()
+                .filter_map(|index| sample::draw(&Stage::new(seed, HELD_OUT + index / 3), size, seed, HELD_OUT + index))
+                .collect();
+            for drawn in drawn {
+                let kind = drawn.kind;
+                let sample = self.sample(drawn)?;
+                self.held_out.push((sample, kind));
+            }
+        }
+        let mut loss = 0.0;
+        let mut dice: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for (sample, kind) in &self.held_out {
+            let found = self.trainer.evaluate(sample)?;
+            loss += found.loss / self.held_out.len() as f64;
+            let (mut both, mut either) = (0.0, 0.0);
+            for (logit, target) in found.logits[0].iter().zip(&sample.target) {
+                let (found, wanted) = (f64::from(u8::from(*logit > 0.0)), f64::from(u8::from(*target > 0.5)));
+                both += found * wanted;
+                either += found + wanted;
+            }
+            dice.entry((*kind).to_owned()).or_default().push(2.0 * both / f64::max(either, 1.0));
+        }
+        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+        Ok(PretrainValidation {
+            step: self.step,
+            loss,
+            dice: dice.into_iter().map(|(kind, values)| (kind, mean(values))).collect(),
+        })
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        let state = self.trainer.state()?;
+        let last =
+            Last { options: self.options.clone(), config: self.config.clone(), step: self.step, seconds: self.seconds };
+        self.folder.checkpoint(self.step, &state.tensors, &last)?;
+        let model = self.folder.path().join("model");
+        if model.exists() {
+            std::fs::remove_dir_all(&model).map_err(|error| Error::io(&model, error))?;
+        }
+        let weights: NamedTensors = self.trainer.weights()?;
+        Ok(write_model(&model, self.config, &weights, self.tokenizer, "An unfinished model.\n", Precision::Half)?)
+    }
+}
+
+/// `MODEL_CARD.md` of a model that has just been trained: what is known without a test on real scans.
+fn card(report: &PretrainReport) -> String {
+    let PretrainOptions { steps, batch, learning_rate, seed, .. } = report.options;
+    let mut text = format!(
+        "# Model card\n\nTrained from scratch by `adaptmedseg pretrain` on generated phantoms with random contrast: {steps} steps of \
+         {batch} windows, learning rate {learning_rate}, seed {seed}, {:.0} s. A demonstration, not for clinical use.\n\n\
+         Dice on held-out phantoms:\n\n| prompt | Dice |\n|---|---|\n",
+        report.seconds
+    );
+    for (kind, dice) in &report.validation.dice {
+        text.push_str(&format!("| {kind} | {dice:.3} |\n"));
+    }
+    text
+}
