@@ -441,6 +441,11 @@ typedef struct {
 #define AMS_LOSS_ADAPTIVE_DICE 1
 
 /**
+ * One Dice over the window, and cross-entropy: what the built-in model learned by.
+ */
+#define AMS_LOSS_VOLUME 2
+
+/**
  * Nothing of the adapter's name may be there.
  */
 #define AMS_START_NEW 0

@@ -25,7 +25,11 @@ enum class Method : ams_method {
 enum class PriorVariant : ams_prior_variant { hermes = AMS_PRIOR_HERMES, additive = AMS_PRIOR_ADDITIVE };
 
 /// What is minimised.
-enum class Loss : ams_loss { segvol = AMS_LOSS_SEGVOL, adaptive_dice = AMS_LOSS_ADAPTIVE_DICE };
+enum class Loss : ams_loss {
+    segvol = AMS_LOSS_SEGVOL,
+    adaptive_dice = AMS_LOSS_ADAPTIVE_DICE,
+    volume = AMS_LOSS_VOLUME
+};
 
 /// How a run begins.
 enum class Start : ams_start { fresh = AMS_START_NEW, overwrite = AMS_START_OVERWRITE, resume = AMS_START_RESUME };

@@ -3,8 +3,7 @@
 # symbols, the CMake and pkg-config packages, the C and C++ hosts, these again under AddressSanitizer and under valgrind.
 #
 #   ADAPTMEDSEG_LIBRARY_DIR=DIR  use the libadaptmedseg and the command already in DIR instead of building them
-#   ADAPTMEDSEG_DEMO_DIR=DIR     use DIR/model instead of making one with `adaptmedseg demo`
-#   ADAPTMEDSEG_OBJECT=1         that model finds the bright ball of the tests: check that its masks are the ball
+#   ADAPTMEDSEG_FIXTURE          the program that makes the model of random weights (default: cargo builds it)
 #   ADAPTMEDSEG_INSTALL=0        do not apt-get install what is missing; skip instead
 #   CARGO_TARGET_DIR             where cargo builds (default: target)
 set -euo pipefail
@@ -92,18 +91,14 @@ for header in adaptmedseg.hpp adaptmedseg_result.hpp adaptmedseg_finetune.hpp; d
 done
 
 # A model and a volume.
-demo=${ADAPTMEDSEG_DEMO_DIR:-}
-if [[ -z $demo ]]; then
-    demo=$work/demo
-    check "the command makes a model" "$built/adaptmedseg" demo --out "$demo"
+fixture=${ADAPTMEDSEG_FIXTURE:-}
+if [[ -z $fixture ]]; then
+    fixture=$target/release/examples/fixture
+    examples() { (cd "$root" && cargo build --release --workspace --locked --examples); }
+    check "the test programs build" examples
 fi
-model=$demo/model
-object=()
-if [[ ${ADAPTMEDSEG_OBJECT:-0} == 1 ]]; then
-    object=(--object)
-else
-    skip "masks are the ball of the tests" "the model's weights are random (ADAPTMEDSEG_OBJECT=1 for one that can)"
-fi
+check "a model of random weights" "$fixture" "$work/fixture"
+model=$work/fixture/model
 
 # The hosts, as somebody else's project.
 consumer() { # FOLDER OPTION...
@@ -133,13 +128,15 @@ package() { # the tree moved to another place, shared and static
 }
 check "pkg-config, in a tree that was moved" package
 
-check "C: segment, cancel, undo, results" "$hosts/c_segment" "$model" "$scratch" "${object[@]}"
+check "C: segment, cancel, undo, results" "$hosts/c_segment" "$model" "$scratch"
+check "C: the built-in model finds the object" "$hosts/c_segment" builtin "$scratch" --object
 check "C: every error" "$hosts/c_errors" "$model" "$scratch"
 check "C++: the wrapper" "$hosts/cpp_wrapper" "$model" "$scratch"
 check "C: fine-tune, cancel, resume, attach, detach" "$hosts/c_adapt" "$model" "$scratch"
 check "C++: fine-tune, cancel, resume, attach, detach" "$hosts/cpp_adapt" "$model" "$scratch"
 if [[ -x $hosts/cpp_itk ]]; then
-    check "C++: masks land where ITK says" "$hosts/cpp_itk" "$model" "$scratch" "${object[@]}"
+    check "C++: masks land where ITK says" "$hosts/cpp_itk" "$model" "$scratch"
+    check "C++: the built-in model finds the object where ITK says" "$hosts/cpp_itk" builtin "$scratch" --object
 else
     skip "C++: masks land where ITK says" "ITK is not installed"
 fi
@@ -148,9 +145,8 @@ fi
 golden=${ADAPTMEDSEG_GOLDEN:-$root/../shared/golden}
 if [[ -f $golden/tokenizer.json ]]; then
     import_model() {
-        (cd "$root" && cargo build --release --workspace --locked --examples) &&
-            "$target/release/examples/synthetic_checkpoint" "$root/tests/parity/golden/manifest_mini.json" 7 \
-                "$work/synthetic.safetensors" &&
+        "$(dirname "$fixture")/synthetic_checkpoint" "$root/tests/parity/golden/manifest_mini.json" 7 \
+            "$work/synthetic.safetensors" &&
             "$built/adaptmedseg" import "$work/synthetic.safetensors" --tokenizer "$golden/tokenizer.json" \
                 --out "$work/text_model"
     }
@@ -163,20 +159,21 @@ fi
 # Memory: the host's and, since both use one malloc, the library's. Leaks are errors.
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
 check "the hosts compile with AddressSanitizer" consumer "$work/asan" -DSANITIZE=ON
-check "AddressSanitizer: C: segment" "$work/asan/c_segment" "$model" "$scratch" "${object[@]}"
+check "AddressSanitizer: C: segment" "$work/asan/c_segment" "$model" "$scratch"
+check "AddressSanitizer: C: the built-in model" "$work/asan/c_segment" builtin "$scratch" --object
 check "AddressSanitizer: C: every error" "$work/asan/c_errors" "$model" "$scratch"
 check "AddressSanitizer: C++: the wrapper" "$work/asan/cpp_wrapper" "$model" "$scratch"
 rm -rf "$scratch/ball" "$scratch/wrapped"
 check "AddressSanitizer: C: fine-tune" "$work/asan/c_adapt" "$model" "$scratch"
 check "AddressSanitizer: C++: fine-tune" "$work/asan/cpp_adapt" "$model" "$scratch"
 if [[ -x $work/asan/cpp_itk ]]; then
-    check "AddressSanitizer: C++: ITK" "$work/asan/cpp_itk" "$model" "$scratch" "${object[@]}"
+    check "AddressSanitizer: C++: ITK" "$work/asan/cpp_itk" "$model" "$scratch"
 fi
 if command -v valgrind >/dev/null; then
     # The whole network runs: its kernels choose their instructions at run time, and take what valgrind can follow.
     memcheck=(valgrind --quiet --error-exitcode=9 --fair-sched=yes
         --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite)
-    check "valgrind: C: segment" timeout 900 "${memcheck[@]}" "$hosts/c_segment" "$model" "$scratch" "${object[@]}"
+    check "valgrind: C: segment" timeout 900 "${memcheck[@]}" "$hosts/c_segment" "$model" "$scratch"
     check "valgrind: C: every error" timeout 900 "${memcheck[@]}" "$hosts/c_errors" "$model" "$scratch"
     check "valgrind: C++: the wrapper" timeout 900 "${memcheck[@]}" "$hosts/cpp_wrapper" "$model" "$scratch"
 else

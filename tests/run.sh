@@ -38,7 +38,7 @@ step() {
     "$@" > "$log" 2>&1 < /dev/null
     status=$?
     grep -E '^skipped: ' "$log" | sed "s/\$/ ($name)/" >> "$logs/skipped"
-    good=$(grep -E '^(test result:|cli:|interop:|hosts:)' "$log" > "$logs/counts"; count "$logs/counts" passed)
+    good=$(grep -E '^(test result:|cli:|interop:|hosts:|[0-9]+ (passed|failed).* in [0-9.]+s)' "$log" > "$logs/counts"; count "$logs/counts" passed)
     bad=$(count "$logs/counts" failed)
     if [ $((good + bad)) -eq 0 ] || { [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; }; then
         if [ "$status" -eq 0 ]; then good=1; else bad=1; fi
@@ -102,6 +102,24 @@ if [ -x "$venv/bin/python" ] || python3 -m venv "$venv" > "$logs/venv.log" 2>&1;
     fi
 else
     skip "python3 with venv is absent: no exchange of images with other programs"
+fi
+
+# The Python package: its wheel in an environment of its own, with the library that was built above
+wheel=$tools/wheel-venv
+python_package() {
+    rm -rf "$wheel" "$tools/wheels"
+    python3 -m venv "$wheel" &&
+        "$wheel/bin/python" -m pip wheel --quiet --disable-pip-version-check --no-deps -w "$tools/wheels" ./plugins/python &&
+        "$wheel/bin/python" -m pip install --quiet --disable-pip-version-check "$tools"/wheels/adaptmedseg-*.whl pytest mypy \
+            SimpleITK nibabel &&
+        "$wheel/bin/python" -m mypy --config-file plugins/python/pyproject.toml plugins/python/adaptmedseg &&
+        (cd "$tools" && "$wheel/bin/python" -m pytest -q -rs "$OLDPWD/tests/python")
+}
+if [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps -d "$tools/probe" \
+    scikit-build-core > /dev/null 2>&1; then
+    ADAPTMEDSEG_LIBRARY_DIR=$CARGO_TARGET_DIR/release step "python package" python_package
+else
+    skip "the package index cannot be reached: the Python package is not built"
 fi
 
 # Programs in C and C++ against the installed library

@@ -121,7 +121,6 @@ texting "text too long" 2 'longer than' "$out/mask.nii" "$(printf 'liver %.0s' $
 # Models
 model() { expect "$1" "$2" "$3" segment --model "$4" --image "$good" --out "$out/mask.nii" $box; }
 model "no model folder" 4 'nowhere' "$work/nowhere"
-model "built-in model" 5 'built-in' builtin
 broken() { rm -rf "$work/broken"; cp -r "$demo/model" "$work/broken"; }
 broken; sed 's/no_mask_embed/no_mask_embax/' "$demo/model/model.safetensors" > "$work/broken/model.safetensors"
 model "one tensor missing" 3 'no_mask_embed' "$work/broken"

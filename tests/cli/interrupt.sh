@@ -4,7 +4,7 @@
 source "$(dirname "$0")/lib.sh"
 make_demo
 
-# A volume that takes a while: the demonstration's, sixteen times as large
+# A volume that takes a while: the fixture's, sixteen times as large
 big=$work/big.mha
 printf 'ObjectType = Image\nNDims = 3\nElementSpacing = 1 1 1\nDimSize = 384 384 256\nElementType = MET_SHORT\nElementDataFile = LOCAL\n' > "$big"
 for _ in $(seq 64); do tail -c +$((at_voxels + 1)) "$work/volume.nii" >> "$big"; done

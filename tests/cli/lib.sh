@@ -19,10 +19,12 @@ finish() {
     [ "$failed" -eq 0 ]
 }
 
-# The demonstration's volume, model and mask, made once per script: $demo/volume.nii, $demo/model, $demo/mask.nii.gz
+# A small volume, a model of random weights and its mask, made once per script: $demo/volume.nii, $demo/model,
+# $demo/mask.nii.gz
 make_demo() {
     demo=$work/demo
-    "$ADAPTMEDSEG" demo --out "$demo" --quiet || { echo "FAILED: the demonstration, which the tests build on"; exit 1; }
+    "${ADAPTMEDSEG_FIXTURE:-$(dirname "$ADAPTMEDSEG")/examples/fixture}" "$demo" ||
+        { echo "FAILED: the fixture, which the tests build on (cargo build --release --workspace --examples)"; exit 1; }
     gunzip -c "$demo/volume.nii.gz" > "$work/volume.nii"
 }
 
@@ -54,7 +56,7 @@ expect() {
     fi
 }
 
-# The same for a run of `segment` with a box in the middle of the demonstration's volume.
+# The same for a run of `segment` with a box in the middle of the fixture's volume.
 box=--box=20,30,20,50,60,45
 expect_segment() {
     local name=$1 code=$2 pattern=$3 image=$4
@@ -65,7 +67,7 @@ expect_segment() {
 # patch FILE OFFSET BYTES: replaces bytes of a file; BYTES as printf understands them.
 patch() { printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
 
-# A copy of the demonstration's volume under a new name, to be patched.
+# A copy of the fixture's volume under a new name, to be patched.
 fresh() { cp "$work/volume.nii" "$work/$1"; echo "$work/$1"; }
 
 # Little-endian float32 values for `patch`.

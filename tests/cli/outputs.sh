@@ -24,7 +24,7 @@ same "one thread gives the same mask" "$(voxels "$work/one.nii")" "$(voxels "$wo
 same "the header is the image's, byte for byte" "$(head -c 348 "$good" | tail -c +253 | head -c 76 | cksum)" \
     "$(head -c 348 "$work/m.nii" | tail -c +253 | head -c 76 | cksum)"
 
-# The demonstration's volume has axes LPS, origin (-71.25, -71.25, -78.75), spacing 1.5 x 1.5 x 2.5
+# The fixture's volume has axes LPS, origin (-71.25, -71.25, -78.75), spacing 1.5 x 1.5 x 2.5
 run --image "$good" --out "$work/ijk.nii" --point 29,42,35 --point 61,34,32,-
 run --image "$good" --out "$work/lps.nii" --point -27.75,-8.25,8.75,+ --point 20.25,-20.25,1.25,- --space lps
 run --image "$good" --out "$work/ras.nii" --point 27.75,8.25,8.75 --point=-20.25,20.25,1.25,- --space ras
@@ -33,9 +33,9 @@ same "a point in RAS is the point in voxels" "$(voxels "$work/ras.nii")" "$(voxe
 
 # The mask holds something, and its box is a prompt
 if [ "$(voxels "$work/m.nii")" = "$(head -c $((96 * 96 * 64)) /dev/zero | cksum)" ]; then
-    fail "the mask of the demonstration's model holds something"
+    fail "the mask of the fixture's model holds something"
 else
-    pass "the mask of the demonstration's model holds something"
+    pass "the mask of the fixture's model holds something"
 fi
 run --image "$good" --out "$work/next.nii" --box-from-mask "$work/m.nii" && pass "a mask's box is a prompt" || fail "a mask's box"
 run --image "$good" --out "$work/reference.nii" $box --mode reference && pass "reference mode" || fail "reference mode"
@@ -100,6 +100,5 @@ same "a reader that goes away is no error" "${PIPESTATUS[0]}" 0
 same "a full standard output is" "$?" 4
 expect "help lists the exit codes" 0 '130  cancelled' --help
 expect "the version" 0 '^adaptmedseg [0-9]+\.[0-9]+\.[0-9]+' --version
-expect "the demonstration can be repeated" 0 'random numbers' demo --out "$demo"
 
 finish

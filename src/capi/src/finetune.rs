@@ -61,6 +61,8 @@ pub type ams_loss = i32;
 pub const AMS_LOSS_SEGVOL: ams_loss = 0;
 /// A Dice that weighs false positives and negatives by how many there are, and cross-entropy, as Hermes.
 pub const AMS_LOSS_ADAPTIVE_DICE: ams_loss = 1;
+/// One Dice over the window, and cross-entropy: what the built-in model learned by.
+pub const AMS_LOSS_VOLUME: ams_loss = 2;
 
 /// How a run begins.
 pub type ams_start = i32;
@@ -440,6 +442,7 @@ fn run_options(given: &ams_finetune_options) -> Result<FineTuneOptions> {
         loss: match given.loss {
             AMS_LOSS_SEGVOL => LossKind::SegVol,
             AMS_LOSS_ADAPTIVE_DICE => LossKind::AdaptiveDice,
+            AMS_LOSS_VOLUME => LossKind::Volume,
             other => return unknown("loss", other, "AMS_LOSS_"),
         },
         ..default

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &AdapterArgs) -> Result<()> {
         AdapterCommand::Info { adapter, json } => info(adapter, *json),
         AdapterCommand::Merge { adapter, model, out, overwrite } => {
             let opened = open(model)?.open_adapter(adapter)?;
-            opened.merge_into(&ModelFolder::open(model)?, out, *overwrite)?;
+            opened.merge_into(&ModelFolder::named(model)?, out, *overwrite)?;
             crate::print(&format!("{}: a model with the adapter's corrections in its weights\n", out.display()))
         }
         AdapterCommand::ImportPeft { peft, model, out, name, license, overwrite } => {

@@ -50,6 +50,15 @@ impl Failure {
         Self { code, message: message.into(), hint: hint.map(str::to_owned) }
     }
 
+    /// The failure of a run that can be resumed: a cancellation says so.
+    pub(crate) fn resumable(self) -> Self {
+        if self.code != Code::Cancelled {
+            return self;
+        }
+        let message = "cancelled; what was learned so far is kept";
+        Self::new(self.code, message, Some("the same command with --resume goes on"))
+    }
+
     /// Arguments that cannot be used.
     pub(crate) fn usage(message: impl Into<String>, hint: &str) -> Self {
         Self::new(Code::Usage, message, Some(hint))

@@ -60,14 +60,7 @@ pub(crate) fn run(args: &FinetuneArgs) -> Result<()> {
     };
     let hooks = FineTuneHooks { progress: Some(&show), cancel: Some(interrupt::token()) };
     let outcome = finetune(&model, adapter, &pairs, &options, &args.out, start, &hooks);
-    let report = outcome.map_err(|error| match Failure::from(error) {
-        failure if failure.code == crate::failure::Code::Cancelled => Failure::new(
-            failure.code,
-            "cancelled; what was learned so far is kept",
-            Some("the same command with --resume goes on"),
-        ),
-        failure => failure,
-    })?;
+    let report = outcome.map_err(|error| Failure::from(error).resumable())?;
     drop(bar);
     if args.quiet { Ok(()) } else { crate::print(&summary(args, &report, &pairs, parameters)) }
 }

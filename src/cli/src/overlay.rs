@@ -12,8 +12,21 @@ use std::path::Path;
 const TILE: f64 = 256.0;
 /// Pixels between slices.
 const GAP: usize = 4;
-/// Colour of the mask, and how much of it shows inside its outline.
-const COLOUR: [f64; 3] = [255.0, 96.0, 32.0];
+/// Colours of the labels of a mask, in turn, and how much of them shows inside their outlines.
+const COLOURS: [[f64; 3]; 12] = [
+    [255.0, 96.0, 32.0],
+    [80.0, 200.0, 255.0],
+    [120.0, 230.0, 90.0],
+    [255.0, 215.0, 60.0],
+    [215.0, 130.0, 255.0],
+    [255.0, 120.0, 160.0],
+    [60.0, 220.0, 190.0],
+    [190.0, 160.0, 110.0],
+    [140.0, 150.0, 255.0],
+    [230.0, 255.0, 140.0],
+    [255.0, 170.0, 120.0],
+    [170.0, 220.0, 230.0],
+];
 const OPACITY: f64 = 0.3;
 /// Two grids are the same if their corners lie within this share of the smallest voxel side. Headers in single
 /// precision are apart by less.
@@ -74,6 +87,18 @@ impl Picture {
         }
     }
 
+    /// Pictures below one another.
+    pub(crate) fn stacked(pictures: &[Self]) -> Self {
+        let width = pictures.iter().map(|picture| picture.width).max().unwrap_or(1);
+        let mut all = Self::black(width, pictures.iter().map(|picture| picture.height).sum());
+        let mut y = 0;
+        for picture in pictures {
+            all.paste(picture, 0, y);
+            y += picture.height;
+        }
+        all
+    }
+
     /// Writes a PNG; `name` is the file's name in messages.
     pub(crate) fn write(&self, path: &Path, name: &Path) -> Result<()> {
         let side = |pixels: usize| u32::try_from(pixels).expect("a picture of at most 16 tiles");
@@ -104,7 +129,8 @@ const PLANES: [Plane; 3] = [
     Plane { normal: 0, across: 1, down: 2 },
 ];
 
-/// Draws a row of slices for each plane, spread over the mask, or over the whole image where the mask is empty.
+/// Draws a row of slices for each plane, spread over the mask, or over the whole image where the mask is empty. Each
+/// label of the mask has a colour.
 pub(crate) fn draw(image: &Volume<f32>, mask: &Volume<u8>, slices: usize, window: Option<[f64; 2]>) -> Picture {
     let turn = image.geometry.reorientation_to_ras();
     let (image, mask) = (turn.apply(image), turn.apply(mask));
@@ -175,10 +201,10 @@ fn slice(image: &Volume<f32>, mask: &Volume<u8>, plane: &Plane, at: usize, [low,
         ijk[plane.down] = down;
         ijk
     };
-    let inside = |x: usize, y: usize| {
+    let label = |x: usize, y: usize| {
         let nearest = |place: f64, axis: usize| (place.round().max(0.0) as usize).min(geometry.size[axis] - 1);
         let (a, d) = (place(x, width, plane.across), place(y, height, plane.down));
-        *mask.at(voxel(nearest(a, plane.across), nearest(d, plane.down))) != 0
+        *mask.at(voxel(nearest(a, plane.across), nearest(d, plane.down)))
     };
     let mut picture = Picture::black(width, height);
     for y in 0..height {
@@ -187,24 +213,19 @@ fn slice(image: &Volume<f32>, mask: &Volume<u8>, plane: &Plane, at: usize, [low,
             let value =
                 bilinear(|a, d| f64::from(*image.at(voxel(a, d))), [a, d], [plane.across, plane.down], geometry);
             let grey = if value.is_finite() { 255.0 * ((value - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
-            let set = inside(x, y);
-            let edge = set
-                && (x == 0
-                    || y == 0
-                    || x + 1 == width
-                    || y + 1 == height
-                    || !inside(x - 1, y)
-                    || !inside(x + 1, y)
-                    || !inside(x, y - 1)
-                    || !inside(x, y + 1));
-            let share = if edge {
-                1.0
-            } else if set {
-                OPACITY
-            } else {
-                0.0
-            };
-            picture.set(x, y, COLOUR.map(|colour| grey + share * (colour - grey)));
+            let own = label(x, y);
+            if own == 0 {
+                picture.set(x, y, [grey; 3]);
+                continue;
+            }
+            let edge = x == 0
+                || y == 0
+                || x + 1 == width
+                || y + 1 == height
+                || [label(x - 1, y), label(x + 1, y), label(x, y - 1), label(x, y + 1)].iter().any(|&near| near != own);
+            let share = if edge { 1.0 } else { OPACITY };
+            let colour = COLOURS[usize::from(own - 1) % COLOURS.len()];
+            picture.set(x, y, colour.map(|colour| grey + share * (colour - grey)));
         }
     }
     picture

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &PhantomArgs) -> Result<()> {
         PhantomModalities::Mr => &[PhantomModality::Mr],
         PhantomModalities::Both => &[PhantomModality::Ct, PhantomModality::Mr],
     };
-    let size = args.size.as_ref().map(|size| [size[0], size[1], size[2]]);
+    let size = args.size.map(|size| size.0);
     let mut pairs = Vec::new();
     let mut structures = 0;
     for index in 0..args.count {

@@ -1,7 +1,7 @@
 //! `adaptmedseg pretrain`: a small model from scratch.
 
 use crate::args::PretrainArgs;
-use crate::failure::{Code, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Bar;
 use adaptmedseg_segment::checkpoint::ModelFolder;
@@ -17,7 +17,7 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
         seed: args.seed,
         checkpoint_every: args.checkpoint_every,
     };
-    let from = args.from.as_ref().map(ModelFolder::open).transpose()?;
+    let from = args.from.as_deref().map(ModelFolder::named).transpose()?;
     let bar = Bar::new(args.quiet);
     bar.step("drawing phantoms");
     let show = |progress: &PretrainProgress| {
@@ -40,14 +40,7 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
     };
     let hooks = PretrainHooks { progress: Some(&show), cancel: Some(interrupt::token()) };
     let outcome = pretrain(&small_config(), &options, from.as_ref(), args.threads, &args.out, args.resume, &hooks);
-    let report = outcome.map_err(|error| match Failure::from(error) {
-        failure if failure.code == Code::Cancelled => Failure::new(
-            failure.code,
-            "cancelled; what was learned so far is kept",
-            Some("the same command with --resume goes on"),
-        ),
-        failure => failure,
-    })?;
+    let report = outcome.map_err(|error| Failure::from(error).resumable())?;
     drop(bar);
     if args.quiet {
         return Ok(());

@@ -44,7 +44,7 @@ impl BurnEngine {
         let text = &config.text_encoder;
         let tokenizer = folder
             .tokenizer()
-            .map(|path| Tokenizer::open(path, &text.template, text.context_length, text.vocab_size))
+            .map(|bytes| Tokenizer::from_bytes(bytes, &text.template, text.context_length, text.vocab_size))
             .transpose()?;
         Self::new(config, tokenizer, device, threads, |name| folder.tensor(name))
     }
@@ -121,7 +121,17 @@ pub(crate) fn model_prompts(
     if prompts.is_empty() { Err(Error::Internal("decode without a prompt".into())) } else { Ok(prompts) }
 }
 
-/// A window as the model takes it, `[1, 1, D, H, W]`.
+/// A window as the image encoder takes it, `[1, 1, D, H, W]`.
+pub(crate) fn image_tensor(window: &[f32], config: &ModelConfig, device: &Device) -> Result<Tensor<5>> {
+    let size = config.image_encoder.image_size;
+    if config.prompt_encoder.dense {
+        // As the dense prompt path takes it.
+        return window_tensor(&dense_prompt::equalised(window), size, device);
+    }
+    window_tensor(window, size, device)
+}
+
+/// Voxels of a window as a tensor, `[1, 1, D, H, W]`.
 pub(crate) fn window_tensor(window: &[f32], size: [usize; 3], device: &Device) -> Result<Tensor<5>> {
     let [depth, height, width] = size;
     if window.len() != depth * height * width {
@@ -151,7 +161,7 @@ fn working_bytes(config: &ModelConfig) -> u64 {
     let decoder = tokens * (64 * second * 2 + 8 * first * 4 + 6 * image.embed_dim);
     let window: usize = image.image_size.iter().product();
     // The dense prompt path: its input, its widest features and what becomes of them.
-    let decoder = decoder + if config.prompt_encoder.dense { window * (8 + 6 * config.dense_channels()[2]) } else { 0 };
+    let decoder = decoder + if config.prompt_encoder.dense { window * (9 + 6 * config.dense_channels()[2]) } else { 0 };
     4 * (encoder.max(decoder) + 2 * window) as u64
 }
 
@@ -165,7 +175,7 @@ impl Engine for BurnEngine {
     }
 
     fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {
-        let image = window_tensor(window, self.config.image_encoder.image_size, &self.device)?;
+        let image = image_tensor(window, &self.config, &self.device)?;
         let network = self.network(adapter)?;
         let tokens = self.pool.install(|| network.image_encoder().forward(image));
         let window = if self.config.prompt_encoder.dense { window.to_vec() } else { Vec::new() };

@@ -1,6 +1,6 @@
 //! The trainer of the built-in engine: the model crate's learner, on the engine's own threads.
 
-use crate::burn_engine::{Encoded, elements, model_prompts, window_tensor};
+use crate::burn_engine::{Encoded, elements, image_tensor, model_prompts, window_tensor};
 use crate::error::{Error, Result};
 use crate::threads::Threads;
 use crate::training::{Evaluation, Learns, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
@@ -29,7 +29,7 @@ impl BurnTrainer {
         pool: Arc<Threads>,
     ) -> Result<Self> {
         let (adapter, base_learns) = match learns {
-            Learns::Adapter(adapter) => (Some(adapter), Vec::new()),
+            Learns::Adapter(adapter) => (Some(*adapter), Vec::new()),
             Learns::Weights(names) => (None, names),
         };
         let config = LearnerConfig {
@@ -55,7 +55,7 @@ impl BurnTrainer {
         let size = self.model.image_encoder.image_size;
         let prompts = |prompts: &_| model_prompts(prompts, &self.model, &sample.image, &self.device);
         Ok(Sample {
-            image: window_tensor(&sample.image, size, &self.device)?,
+            image: image_tensor(&sample.image, &self.model, &self.device)?,
             target: window_tensor(&sample.target, size, &self.device)?,
             prompts: sample.prompts.iter().map(prompts).collect::<Result<_>>()?,
             context: sample.context.clone(),

@@ -10,7 +10,7 @@ use adaptmedseg_model::train::{LossKind, OptimiserConfig};
 #[derive(Clone, Debug)]
 pub enum Learns {
     /// An adapter, from where it stands; the model itself does not change.
-    Adapter(Adapter),
+    Adapter(Box<Adapter>),
     /// A copy of the model's own weights, those whose names begin with one of these: `""` for all. The text encoder never
     /// learns.
     Weights(Vec<String>),

@@ -211,11 +211,11 @@ fn tile<const FMA: bool>(
         let from = at + d * padded.plane + h * padded.row + w * inputs;
         let x = &padded.data[from..from + TILE * inputs];
         for (channel, weights) in weights.iter().enumerate() {
-            for i in 0..TILE {
-                // SAFETY: `x` has TILE * inputs elements and `channel < inputs`.
+            for (i, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: `x` has TILE * inputs elements, `i < TILE` and `channel < inputs`.
                 let x = unsafe { *x.get_unchecked(i * inputs + channel) };
                 for lane in 0..GROUP {
-                    sums[i][lane] = mul_add::<FMA>(x, weights[lane], sums[i][lane]);
+                    sums[lane] = mul_add::<FMA>(x, weights[lane], sums[lane]);
                 }
             }
         }
@@ -262,17 +262,13 @@ impl Kernel for WeightGradient<'_> {
                         let sums = products::<FMA>(self.padded, at, inputs, width, &gradient);
                         for (tap, sums) in sums.iter().enumerate() {
                             let to = ((tap_plane * PLANE_TAPS + tap) * inputs + channel) * stride + first;
-                            for lane in 0..GROUP {
-                                self.sums[to + lane] += sums[lane];
-                            }
+                            self.sums[to..to + GROUP].iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
                         }
                     }
                 }
                 let to = TAPS * inputs * stride + first;
                 for voxel in &gradient {
-                    for lane in 0..GROUP {
-                        self.sums[to + lane] += voxel[lane];
-                    }
+                    self.sums[to..to + GROUP].iter_mut().zip(voxel).for_each(|(to, sum)| *to += sum);
                 }
             }
         }
@@ -294,11 +290,11 @@ fn products<const FMA: bool>(
         let from = at + row * padded.row;
         let x = &padded.data[from..from + 2 * padded.row + (width + 1) * inputs + 1];
         for (w, gradient) in gradient.iter().enumerate() {
-            for tap in 0..PLANE_TAPS {
+            for (tap, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: `w < width`, and `x` reaches two rows and `width + 1` voxels on.
                 let x = unsafe { *x.get_unchecked(tap / 3 * padded.row + (w + tap % 3) * inputs) };
                 for lane in 0..GROUP {
-                    sums[tap][lane] = mul_add::<FMA>(x, gradient[lane], sums[tap][lane]);
+                    sums[lane] = mul_add::<FMA>(x, gradient[lane], sums[lane]);
                 }
             }
         }

@@ -134,8 +134,22 @@ pub struct PreprocessingConfig {
     /// Directions in which the axes of the volume are made to run in the default mode, such as `"RAS"` (first axis
     /// towards the patient's right, second anterior, third superior). `null` means `"RAS"`.
     pub orientation: Option<String>,
-    /// Lower and upper percentile of the foreground to which intensities are clipped (quirk 32).
+    /// Which voxels' percentiles intensities are clipped to.
+    pub intensities: Intensities,
+    /// Lower and upper percentile to which intensities are clipped (quirk 32).
     pub clip_percentiles: [f64; 2],
+}
+
+/// Which voxels' percentiles intensities are clipped to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Intensities {
+    /// Those brighter than the mean of the volume: SegVol's. What is darker than all of them becomes one value, which on
+    /// MR can be whole organs.
+    #[default]
+    Foreground,
+    /// All voxels.
+    Volume,
 }
 
 /// How the network comes closer to what the zoom-out found.
@@ -155,6 +169,11 @@ pub enum ZoomIn {
 pub struct InferenceConfig {
     /// How the zoom-in is done in the default mode.
     pub zoom_in: ZoomIn,
+    /// How often the focused window is looked at, each time with the mask found before as a prompt.
+    pub passes: usize,
+    /// Whether the focused zoom-in also looks at the mirror images of a window, one axis at a time, and takes the mean:
+    /// four times the work. Text is not mirrored: it tells left from right.
+    pub mirror: bool,
     /// Overlap of neighbouring windows in the zoom-in, as a fraction of the window (quirk 43).
     pub overlap: f64,
 }
@@ -225,13 +244,13 @@ impl Default for MaskDecoderConfig {
 
 impl Default for PreprocessingConfig {
     fn default() -> Self {
-        Self { orientation: None, clip_percentiles: [0.05, 99.95] }
+        Self { orientation: None, intensities: Intensities::default(), clip_percentiles: [0.05, 99.95] }
     }
 }
 
 impl Default for InferenceConfig {
     fn default() -> Self {
-        Self { zoom_in: ZoomIn::default(), overlap: 0.5 }
+        Self { zoom_in: ZoomIn::default(), passes: 1, mirror: false, overlap: 0.5 }
     }
 }
 
@@ -267,7 +286,20 @@ impl PreprocessingConfig {
 impl ModelConfig {
     /// Reads and validates a `config.json`.
     pub fn read(path: &Path) -> Result<Self> {
-        let config: Self = serde_json::from_value(read_json(path)?)
+        Self::from_value(read_json(path)?, path)
+    }
+
+    /// Reads and validates the text of a `config.json`; `path` names it in messages.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn from_json(text: &[u8], path: &Path) -> Result<Self> {
+        let value = serde_json::from_slice(text);
+        Self::from_value(value.map_err(|error| Error::format(path, format!("not valid JSON: {error}")))?, path)
+    }
+
+    fn from_value(value: serde_json::Value, path: &Path) -> Result<Self> {
+        let config: Self = serde_json::from_value(value)
             .map_err(|error| Error::format(path, format!("not a model configuration: {error}")))?;
         config.validate()?;
         Ok(config)
@@ -398,7 +430,8 @@ impl ModelConfig {
             format!("preprocessing.clip_percentiles [{low}, {high}] are not two rising numbers from 0 to 100")
         })?;
         let overlap = self.inference.overlap;
-        ensure((0.0..1.0).contains(&overlap), || format!("inference.overlap {overlap} is not in [0, 1)"))
+        ensure((0.0..1.0).contains(&overlap), || format!("inference.overlap {overlap} is not in [0, 1)"))?;
+        within("inference.passes", self.inference.passes, 1, 16)
     }
 
     /// Somewhat more than the number of weights, from numbers that have been checked one by one already.

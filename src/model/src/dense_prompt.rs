@@ -6,118 +6,14 @@
 //! 1505.04597): prompts reach every voxel directly, and masks come out at the window's own resolution.
 
 use crate::config::ModelConfig;
+use crate::dense_input::INPUT_CHANNELS;
+pub use crate::dense_input::{DenseInput, equalised};
 use crate::linear::Linear;
 use crate::mask_decoder::UpConv;
 use crate::volume_ops::{conv3, gather_blocks, instance_norm_relu, scatter_blocks};
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, TensorData};
-
-/// Volumes that the path is fed with: see [`DenseInput::volume`].
-pub const INPUT_CHANNELS: usize = 8;
-
-/// Reach of a point's blob in voxels of the window: the standard deviation of the narrow one, and of the wide one.
-const POINT_SIGMA: [f32; 2] = [1.5, 6.0];
-/// Smallest standard deviation intensities are divided by, in units of the window's range.
-const MIN_DEVIATION: f32 = 0.01;
-
-/// What the path is fed with.
-#[derive(Clone, Copy, Debug)]
-pub struct DenseInput<'a> {
-    /// The window, row-major (D, H, W), values in `[0, 1]`.
-    pub window: &'a [f32],
-    /// Its size.
-    pub size: [usize; 3],
-    /// Points (d, h, w) in voxels with their labels, 1 positive and 0 negative.
-    pub points: &'a [([f32; 3], i8)],
-    /// A box (d0, h0, w0, d1, h1, w1), inclusive corners.
-    pub bounding_box: Option<[f32; 6]>,
-    /// A previous mask, of the window's size, from 0 to 1.
-    pub mask: Option<&'a [f32]>,
-}
-
-impl DenseInput<'_> {
-    /// The volumes, `[voxels, 8]`: the window; the window relative to the intensities the prompts point at; the box as a
-    /// cube; the ellipsoid in it, falling from its middle; positive points as small blobs; negative points; positive
-    /// points as wide blobs; the previous mask, from -1 to 1, or 0 where there is none.
-    pub fn volume(&self) -> Vec<f32> {
-        let [depth, height, width] = self.size;
-        let mut out = vec![0.0; depth * height * width * INPUT_CHANNELS];
-        let mut voxels = out.chunks_exact_mut(INPUT_CHANNELS);
-        let mut index = 0;
-        for d in 0..depth {
-            for h in 0..height {
-                for w in 0..width {
-                    let place = [d, h, w].map(|index| index as f32);
-                    let out = voxels.next().expect("a voxel for each place");
-                    out[0] = self.window[index] * 2.0 - 1.0;
-                    if let Some(corners) = &self.bounding_box {
-                        let (inside, radius) = in_box(place, corners);
-                        out[2] = f32::from(inside);
-                        out[3] = (1.0 - radius).max(0.0);
-                    }
-                    for (point, label) in self.points {
-                        let distance: f32 = (0..3).map(|axis| (place[axis] - point[axis]).powi(2)).sum();
-                        let blob = |sigma: f32| (-0.5 * distance / (sigma * sigma)).exp();
-                        if distance > (4.0 * POINT_SIGMA[1]).powi(2) {
-                            continue;
-                        }
-                        match label {
-                            1 => {
-                                out[4] = out[4].max(blob(POINT_SIGMA[0]));
-                                out[6] = out[6].max(blob(POINT_SIGMA[1]));
-                            }
-                            0 => out[5] = out[5].max(blob(POINT_SIGMA[0])),
-                            _ => {}
-                        }
-                    }
-                    if let Some(mask) = self.mask {
-                        out[7] = mask[index] * 2.0 - 1.0;
-                    }
-                    index += 1;
-                }
-            }
-        }
-        let (mean, deviation) = self.statistics(&out);
-        for (out, &value) in out.chunks_exact_mut(INPUT_CHANNELS).zip(self.window) {
-            out[1] = ((value - mean) / (2.0 * deviation)).clamp(-4.0, 4.0);
-        }
-        out
-    }
-
-    /// Mean and standard deviation of the intensities the prompts point at: around positive points, else in the previous
-    /// mask, else in the middle of the box, else anywhere.
-    fn statistics(&self, volume: &[f32]) -> (f32, f32) {
-        let weighted = |weight: &dyn Fn(&[f32]) -> f32| {
-            let (mut sum, mut first, mut second) = (0.0f64, 0.0f64, 0.0f64);
-            for (voxel, &value) in volume.chunks_exact(INPUT_CHANNELS).zip(self.window) {
-                let (weight, value) = (f64::from(weight(voxel)), f64::from(value));
-                sum += weight;
-                first += weight * value;
-                second += weight * value * value;
-            }
-            (sum > 1e-3).then(|| {
-                let mean = first / sum;
-                (mean as f32, ((second / sum - mean * mean).max(0.0).sqrt() as f32).max(MIN_DEVIATION))
-            })
-        };
-        let kinds: [&dyn Fn(&[f32]) -> f32; 4] =
-            [&|voxel| voxel[4], &|voxel| voxel[7].max(0.0), &|voxel| voxel[3] * voxel[3], &|_| 1.0];
-        kinds.into_iter().find_map(weighted).unwrap_or((0.5, 0.5))
-    }
-}
-
-/// Whether a voxel lies in a box, and its distance from the middle where the inscribed ellipsoid ends at 1.
-fn in_box(place: [f32; 3], corners: &[f32; 6]) -> (bool, f32) {
-    let (mut inside, mut square) = (true, 0.0);
-    for axis in 0..3 {
-        let (low, high) = (corners[axis] - 0.5, corners[axis + 3] + 0.5);
-        inside &= (low..=high).contains(&place[axis]);
-        let half = ((high - low) / 2.0).max(0.5);
-        square += ((place[axis] - (low + high) / 2.0) / half).powi(2);
-    }
-    (inside, square.sqrt())
-}
 
 /// The dense prompt path.
 #[derive(Module, Debug)]
@@ -153,9 +49,9 @@ impl DensePrompt {
             down: [(full, half), (half, quarter), (quarter, tokens)]
                 .map(|(from, to)| Linear::new(8 * from, to, device))
                 .into(),
-            encode: vec![block(half), block(quarter)],
+            encode: vec![block(half), block(half), block(quarter)],
             up: UpConv::new(half, full, device),
-            refine: vec![block(quarter), block(half), block(full)],
+            refine: vec![block(quarter), block(half), block(half), block(full)],
             depth,
             height,
             width,
@@ -173,13 +69,13 @@ impl DensePrompt {
     }
 
     /// # Shapes
-    /// - volume: `[1, D * H * W, 8]`, see [`DenseInput::volume`]
+    /// - volume: `[1, D * H * W, 9]`, see [`DenseInput::volume`]
     pub fn forward(&self, volume: Tensor<3>) -> DenseFeatures {
         let full = self.stem.forward(volume, self.size(1));
         let half = self.down[0].forward(gather_blocks(full.clone(), self.size(1)));
-        let half = self.encode[0].forward(half, self.size(2));
+        let half = self.encode[1].forward(self.encode[0].forward(half, self.size(2)), self.size(2));
         let quarter = self.down[1].forward(gather_blocks(half.clone(), self.size(2)));
-        let quarter = self.encode[1].forward(quarter, self.size(4));
+        let quarter = self.encode[2].forward(quarter, self.size(4));
         let tokens = self.down[2].forward(gather_blocks(quarter.clone(), self.size(4)));
         DenseFeatures { tokens, skips: [quarter, half, full] }
     }
@@ -198,7 +94,8 @@ impl DensePrompt {
         };
         let x = self.refine[0].forward(first + quarter, self.size(4));
         let x = self.refine[1].forward(up(second, x, self.size(2)) + half, self.size(2));
-        self.refine[2].forward(up(&self.up, x, self.size(1)) + full, self.size(1))
+        let x = self.refine[2].forward(x, self.size(2));
+        self.refine[3].forward(up(&self.up, x, self.size(1)) + full, self.size(1))
     }
 }
 
@@ -254,7 +151,7 @@ impl Conv3 {
     }
 }
 
-/// The path's input as a tensor, `[1, voxels, 8]`.
+/// The path's input as a tensor, `[1, voxels, 9]`.
 pub fn input_tensor(input: &DenseInput, device: &Device) -> Tensor<3> {
     let volume = input.volume();
     let voxels = volume.len() / INPUT_CHANNELS;

@@ -9,6 +9,7 @@
 pub mod adapter;
 pub mod checkpoint;
 pub mod config;
+mod dense_input;
 pub mod dense_prompt;
 mod error;
 pub mod image_encoder;

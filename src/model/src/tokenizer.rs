@@ -1,14 +1,11 @@
 //! CLIP's byte-pair tokenizer, read from `tokenizer.json` by the `tokenizers` crate (quirk 18).
 
 use crate::error::{Error, Result};
-use std::path::Path;
 
 /// The token that ends a text and pads a batch.
 const END_OF_TEXT: &str = "<|endoftext|>";
 /// The token of a word that a word-level tokenizer does not know.
 const UNKNOWN: &str = "<|unknown|>";
-/// A tokenizer file larger than this is refused; CLIP's has 2.2 MB.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// Shorter words, abbreviations mostly, are not judged.
 const MIN_LETTERS: usize = 4;
@@ -36,24 +33,10 @@ pub struct Tokens {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`.
+    /// Reads the text of a `tokenizer.json`.
     ///
     /// # Errors
-    /// If the file cannot be read, is no tokenizer, or has no `<|endoftext|>`.
-    pub fn open(path: &Path, template: &str, context_length: usize, vocab_size: usize) -> Result<Self> {
-        let size = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
-        if size > MAX_BYTES {
-            return Err(Error::tokenizer(format!("{} has {size} bytes; at most {MAX_BYTES}", path.display())));
-        }
-        let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-        Self::from_bytes(&bytes, template, context_length, vocab_size)
-            .map_err(|error| Error::format(path, error.to_string()))
-    }
-
-    /// [`open`](Self::open) on the contents of the file.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open).
+    /// A text that is no tokenizer, or that has no `<|endoftext|>`.
     pub fn from_bytes(bytes: &[u8], template: &str, context_length: usize, vocab_size: usize) -> Result<Self> {
         let inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|error| Error::tokenizer(format!("not a tokenizer.json: {error}")))?;

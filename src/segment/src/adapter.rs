@@ -103,7 +103,7 @@ impl Model {
     /// An adapter of another base.
     pub fn trainer(&self, adapter: Adapter, config: TrainerConfig) -> Result<Box<dyn Trainer>> {
         self.check_base(adapter.config())?;
-        Ok(self.engine().trainer(Learns::Adapter(adapter), config)?)
+        Ok(self.engine().trainer(Learns::Adapter(Box::new(adapter)), config)?)
     }
 
     fn check_base(&self, adapter: &AdapterConfig) -> Result<()> {

@@ -27,7 +27,11 @@ pub(crate) struct Task {
 impl Guide {
     /// The windows worth running, and the region they are to refine: inclusive corners on the crop.
     pub(crate) fn plan(&self, image: &Prepared, coarse: &[bool], overlap: f64) -> (Option<[Dhw; 2]>, Vec<Task>) {
-        let Some(region) = self.region(coarse, image.size) else { return (None, Vec::new()) };
+        let region = match self.bounding_box {
+            Some([low, high]) => Some([low.crop, high.crop]),
+            None => found_and_pointed(coarse, image.size, &self.points),
+        };
+        let Some(region) = region else { return (None, Vec::new()) };
         let axes: [Vec<isize>; 3] = std::array::from_fn(|axis| {
             let (size, window) = (image.size[axis], image.window[axis]);
             let starts: Vec<isize> = if size < window {
@@ -53,22 +57,6 @@ impl Guide {
             }
         }
         (Some(region), tasks)
-    }
-
-    /// The user's box where there is one; else the box of the coarse mask and of the points.
-    fn region(&self, coarse: &[bool], size: Dhw) -> Option<[Dhw; 2]> {
-        if let Some([low, high]) = self.bounding_box {
-            return Some([low.crop, high.crop]);
-        }
-        let mut region = windows::bounding_box(coarse, size, |&set| set);
-        for (point, _) in self.points.iter().filter(|(_, positive)| *positive) {
-            let [low, high] = region.get_or_insert([point.crop; 2]);
-            for axis in 0..3 {
-                low[axis] = low[axis].min(point.crop[axis]);
-                high[axis] = high[axis].max(point.crop[axis]);
-            }
-        }
-        region
     }
 
     fn window_prompts(&self, image: &Prepared, coarse: &[bool], start: [isize; 3]) -> WindowPrompts {
@@ -107,4 +95,21 @@ impl Guide {
         }
         prompts
     }
+}
+
+/// The box of what is set in a mask or above 0 in logits, and of the positive points.
+pub(crate) fn found_and_pointed<T: Copy + Into<f32>>(
+    found: &[T],
+    size: Dhw,
+    points: &[(Located, bool)],
+) -> Option<[Dhw; 2]> {
+    let mut region = windows::bounding_box(found, size, |&value| value.into() > 0.0);
+    for (point, _) in points.iter().filter(|(_, positive)| *positive) {
+        let [low, high] = region.get_or_insert([point.crop; 2]);
+        for axis in 0..3 {
+            low[axis] = low[axis].min(point.crop[axis]);
+            high[axis] = high[axis].max(point.crop[axis]);
+        }
+    }
+    region
 }

@@ -6,6 +6,7 @@
 mod adapter;
 mod cache;
 mod error;
+mod focus;
 mod guided;
 mod hooks;
 mod memory;

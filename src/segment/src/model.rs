@@ -56,21 +56,15 @@ impl Model {
     /// Opens a model folder, or the built-in model by the name `builtin`.
     ///
     /// # Errors
-    /// A folder that is no model, an unknown device, a number of threads of zero.
+    /// A folder that is no model, an unknown device, a number of threads of zero; `builtin` of a library built without it.
     pub fn open(name_or_path: &Path, options: &OpenOptions) -> Result<Self> {
-        if name_or_path == Path::new("builtin") {
-            return Err(Error::Unsupported {
-                message: "this version has no built-in model".into(),
-                hint: Some("give a model folder, made by `adaptmedseg import`".into()),
-            });
-        }
         if options.threads == Some(0) {
             return Err(Error::argument(
                 "0 threads cannot compute",
                 "leave the number of threads out to use all cores",
             ));
         }
-        let folder = ModelFolder::open(name_or_path)?;
+        let folder = ModelFolder::named(name_or_path)?;
         let device = options.device.as_deref().unwrap_or("auto");
         let engine = BurnEngine::open(&folder, device, options.threads)?;
         let config = folder.config();

@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::prompt::{BoxPrompt, Mode, Point, Space};
 use crate::windows::Dhw;
-use adaptmedseg_model::config::ModelConfig;
+use adaptmedseg_model::config::{Intensities, ModelConfig};
 use adaptmedseg_volume::preprocess::{
-    crop_slice, foreground_normalise, foreground_region, min_max_normalise, paste_slice, resize_nearest_exact,
+    clip_to_percentiles, crop_slice, foreground_normalise, foreground_region, min_max_normalise, paste_slice,
+    resize_nearest_exact,
 };
 use adaptmedseg_volume::{Geometry, Region, Reorientation, Volume, sanitise};
 
@@ -26,6 +27,8 @@ pub(crate) struct Prepared {
     pub image: Vec<f32>,
     /// Size of `image`.
     pub size: Dhw,
+    /// Size of a voxel of `image` along (d, h, w), millimetres.
+    pub spacing: [f64; 3],
     /// The zoom-out image: `image` resized to the window.
     pub zoom: Vec<f32>,
     /// Size of `zoom`: the network's window.
@@ -41,7 +44,11 @@ impl Prepared {
             Mode::Default => orientation(&image.geometry, config.preprocessing.orientation())?,
         };
         let mut turned = plan.apply(image);
-        foreground_normalise(&mut turned.data, config.preprocessing.clip_percentiles)?;
+        let percentiles = config.preprocessing.clip_percentiles;
+        match config.preprocessing.intensities {
+            Intensities::Foreground => drop(foreground_normalise(&mut turned.data, percentiles)?),
+            Intensities::Volume => clip_to_percentiles(&mut turned.data, percentiles)?,
+        }
         min_max_normalise(&mut turned.data)?;
         let crop = foreground_region(&turned).expect("the largest voxel is above zero");
         let image_size = turned.geometry.size;
@@ -55,6 +62,7 @@ impl Prepared {
             crop,
             image: cropped,
             size: reversed(crop.size()),
+            spacing: [turned.geometry.spacing[2], turned.geometry.spacing[1], turned.geometry.spacing[0]],
             zoom,
             window,
         })
@@ -118,6 +126,13 @@ impl Prepared {
         let mut whole = vec![outside; self.turned.iter().product()];
         paste_slice(&mut whole, self.turned, crop, &self.crop);
         if self.plan.is_identity() { whole } else { self.plan.inverse().apply_to_slice(&whole, self.turned) }
+    }
+
+    /// A mask on the file's grid as one on the crop, 1 inside.
+    pub(crate) fn to_crop_mask(&self, mask: &[u8]) -> Vec<f32> {
+        let turned = self.plan.apply_to_slice(mask, self.stored.size);
+        let cropped = crop_slice(&turned, self.turned, &self.crop);
+        cropped.into_iter().map(|value| f32::from(value != 0)).collect()
     }
 
     /// A region of the crop, inclusive (d, h, w) corners, as stored voxels: inclusive start, exclusive end.

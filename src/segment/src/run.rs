@@ -11,16 +11,17 @@ use crate::reference::{self, PromptMap, SeededDraw, Zoom};
 use crate::session::Session;
 use crate::windows::{Array, Stitch};
 use adaptmedseg_engine::{Decoded, ImageEmbedding, TextEmbedding, WindowPrompts};
+use adaptmedseg_model::config::ZoomIn;
 use adaptmedseg_volume::Region;
 use adaptmedseg_volume::preprocess::{crop_slice, paste_slice, resize_nearest};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Prompts where the image is known: on the crop and on the zoom-out grid.
-struct Placed {
-    points: Vec<(Located, bool)>,
-    bounding_box: Option<[Located; 2]>,
-    text: Option<TextEmbedding>,
+pub(crate) struct Placed {
+    pub(crate) points: Vec<(Located, bool)>,
+    pub(crate) bounding_box: Option<[Located; 2]>,
+    pub(crate) text: Option<TextEmbedding>,
 }
 
 impl Placed {
@@ -60,16 +61,19 @@ impl Session {
         let prepared = self.prepare(&mut report)?;
         let placed = self.place(&prepared, &mut report)?;
 
-        hooks.step(Stage::ZoomOut, 0, 2)?;
-        let whole = self.encode(Key::Whole, &prepared.zoom, &mut report)?;
-        hooks.step(Stage::ZoomOut, 1, 2)?;
-        let coarse = self.decode(&whole, &placed.zoomed_out(), &mut report)?.logits;
-        hooks.step(Stage::ZoomOut, 2, 2)?;
-        let mut logits = resize_nearest(&coarse, reversed(prepared.window), reversed(prepared.size));
-        match self.mode {
-            Mode::Default => self.zoom_in(&prepared, placed, &mut logits, &mut report, hooks)?,
-            Mode::Reference => self.zoom_in_as_reference(&prepared, &placed, &mut logits, &mut report, hooks)?,
-        }
+        let logits = match (self.mode, self.model.config().inference.zoom_in) {
+            (Mode::Default, ZoomIn::Focus) => self.focus(&prepared, &placed, &mut report, hooks)?,
+            (Mode::Default, ZoomIn::Sliding) => {
+                let mut logits = self.zoom_out(&prepared, &placed, &mut report, hooks)?;
+                self.zoom_in(&prepared, placed, &mut logits, &mut report, hooks)?;
+                logits
+            }
+            (Mode::Reference, _) => {
+                let mut logits = self.zoom_out(&prepared, &placed, &mut report, hooks)?;
+                self.zoom_in_as_reference(&prepared, &placed, &mut logits, &mut report, hooks)?;
+                logits
+            }
+        };
 
         hooks.step(Stage::Finish, 0, 1)?;
         let mask: Vec<bool> = timed(&mut report.seconds.stitch, || {
@@ -81,6 +85,22 @@ impl Session {
         // The last look at the token: from here on the run has happened.
         hooks.step(Stage::Finish, 1, 1)?;
         Ok((outcome, logits))
+    }
+
+    /// The whole volume at low resolution: logits on the crop.
+    fn zoom_out(
+        &mut self,
+        prepared: &Prepared,
+        placed: &Placed,
+        report: &mut Report,
+        hooks: &Hooks,
+    ) -> Result<Vec<f32>> {
+        hooks.step(Stage::ZoomOut, 0, 2)?;
+        let whole = self.encode(Key::Whole, &prepared.zoom, report)?;
+        hooks.step(Stage::ZoomOut, 1, 2)?;
+        let coarse = self.decode(&whole, &placed.zoomed_out(), report)?.logits;
+        hooks.step(Stage::ZoomOut, 2, 2)?;
+        Ok(resize_nearest(&coarse, reversed(prepared.window), reversed(prepared.size)))
     }
 
     fn prepare(&mut self, report: &mut Report) -> Result<Arc<Prepared>> {
@@ -114,7 +134,7 @@ impl Session {
         Ok(embedding)
     }
 
-    fn encode(&mut self, key: Key, window: &[f32], report: &mut Report) -> Result<ImageEmbedding> {
+    pub(crate) fn encode(&mut self, key: Key, window: &[f32], report: &mut Report) -> Result<ImageEmbedding> {
         if let Some(embedding) = self.cache.get(key) {
             report.windows_cached += 1;
             return Ok(embedding);
@@ -127,7 +147,12 @@ impl Session {
         Ok(embedding)
     }
 
-    fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, report: &mut Report) -> Result<Decoded> {
+    pub(crate) fn decode(
+        &self,
+        image: &ImageEmbedding,
+        prompts: &WindowPrompts,
+        report: &mut Report,
+    ) -> Result<Decoded> {
         Ok(timed(&mut report.seconds.decode, || self.model.engine().decode(image, prompts, self.adapted()))?)
     }
 

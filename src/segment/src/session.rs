@@ -287,6 +287,18 @@ impl Session {
         Ok(self.outcome().expect("just made"))
     }
 
+    /// The mask of the run before, where this one only adds points to it: a correction. One byte per voxel.
+    pub(crate) fn earlier_mask(&self) -> Option<Vec<u8>> {
+        let Step { prompts, outcome } = &self.history[self.current];
+        let (before, now) = (&prompts.points, &self.prompts.points);
+        let adds = prompts.text == self.prompts.text
+            && prompts.bounding_box == self.prompts.bounding_box
+            && now.len() > before.len()
+            && now[..before.len()] == before[..];
+        let outcome = outcome.as_ref().filter(|outcome| adds && !prompts.is_empty() && outcome.voxels() > 0)?;
+        Some(outcome.mask().data)
+    }
+
     /// The current mask, if there is one.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.history[self.current].outcome.as_deref()

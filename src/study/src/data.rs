@@ -10,6 +10,7 @@ use crate::run::FineTuneHooks;
 use crate::sampling::{self, Place, Window};
 use adaptmedseg_engine::{Engine, ImageEmbedding, TextEmbedding, TrainingSample, WindowPrompts};
 use adaptmedseg_model::adapter::AdapterContext;
+use adaptmedseg_model::config::ZoomIn;
 use adaptmedseg_segment::{Model, TrainingVolume};
 use rand::Rng;
 use sha2::{Digest, Sha256};
@@ -65,10 +66,11 @@ pub(crate) fn prepare(
     }
     let (training, validation) = split(cases, pairs, options)?;
     let size = model.config().image_encoder.image_size;
+    let zoom_in = model.config().inference.zoom_in;
     let mut held_out = Vec::new();
     for (index, case) in validation.iter().enumerate() {
         let mut random = generator(options.seed, Use::Validation, index as u64);
-        let places = sampling::grid(&case.volume, size);
+        let places = sampling::grid(&case.volume, size, zoom_in);
         let chosen = places.iter().take(1).chain(
             places
                 .iter()
@@ -158,13 +160,15 @@ pub(crate) struct Samples {
     grids: Vec<Vec<Place>>,
     cache: HashMap<(usize, Place), ImageEmbedding>,
     capacity: usize,
+    zoom_in: ZoomIn,
 }
 
 impl Samples {
     pub(crate) fn new(cases: Vec<Case>, options: &FineTuneOptions, model: &Model) -> Self {
         let bytes = model.engine().info().embedding_bytes.max(1);
         let capacity = (options.cache_megabytes * (1 << 20) / bytes) as usize;
-        Self { cases, grids: Vec::new(), cache: HashMap::new(), capacity }
+        let zoom_in = model.config().inference.zoom_in;
+        Self { cases, grids: Vec::new(), cache: HashMap::new(), capacity, zoom_in }
     }
 
     /// The samples of a step: each volume once per epoch, in an order of the epoch's own.
@@ -202,7 +206,8 @@ impl Samples {
     ) -> Result<TrainingSample> {
         let case = &self.cases[case];
         for _ in 0..TRIES {
-            let mut window = sampling::cut(&case.volume, sampling::place(&case.volume, size, random), size);
+            let mut window =
+                sampling::cut(&case.volume, sampling::place(&case.volume, size, self.zoom_in, random), size);
             if options.augment {
                 sampling::augment(&mut window, size, random);
             }
@@ -227,7 +232,7 @@ impl Samples {
         options: &FineTuneOptions,
     ) -> Result<TrainingSample> {
         if self.grids.is_empty() {
-            self.grids = self.cases.iter().map(|case| sampling::grid(&case.volume, size)).collect();
+            self.grids = self.cases.iter().map(|case| sampling::grid(&case.volume, size, self.zoom_in)).collect();
         }
         let (case, places) = (&self.cases[index], &self.grids[index]);
         for _ in 0..TRIES {

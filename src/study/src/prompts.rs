@@ -14,6 +14,8 @@ const JITTER_SHARE: f64 = 0.25;
 /// A label that was resampled has fractions; from here on a voxel is surely inside, or outside.
 const SURELY_INSIDE: f32 = 0.9;
 const SURELY_OUTSIDE: f32 = 0.1;
+/// And from here on it counts for the box.
+const HALF_INSIDE: f32 = 0.25;
 
 /// Points and a box for a target, (d, h, w) in voxels of the window; `None` if there is nothing in it.
 ///
@@ -60,7 +62,7 @@ pub(crate) fn draw(
 /// First and last voxel of the target along each axis.
 fn bounding_box(target: &[f32], [_, height, width]: [usize; 3]) -> [[f64; 2]; 3] {
     let mut bounds = [[f64::INFINITY, f64::NEG_INFINITY]; 3];
-    for voxel in (0..target.len()).filter(|&voxel| target[voxel] > 0.0) {
+    for voxel in (0..target.len()).filter(|&voxel| target[voxel] > HALF_INSIDE) {
         let place = [voxel / (height * width), voxel / width % height, voxel % width];
         for (bounds, coordinate) in bounds.iter_mut().zip(place) {
             *bounds = [bounds[0].min(coordinate as f64), bounds[1].max(coordinate as f64)];

@@ -1,7 +1,9 @@
 //! Windows to learn from: the whole volume at low resolution, or a part of it at full resolution, and what is done to
 //! them so that the network does not learn them by heart (SegVol, arXiv 2311.13385, and its training code).
 
+use adaptmedseg_model::config::ZoomIn;
 use adaptmedseg_segment::TrainingVolume;
+use adaptmedseg_volume::Reorientation;
 use adaptmedseg_volume::preprocess::resize_nearest_exact;
 use rand::Rng;
 
@@ -9,6 +11,8 @@ use rand::Rng;
 const ZOOM_OUT_SHARE: f64 = 0.25;
 /// How often the middle of a part is a voxel of the structure: twice as often as one outside.
 const FOREGROUND_SHARE: f64 = 2.0 / 3.0;
+/// How far a focused window's box is off at most, as a share of its edges.
+const FOCUS_JITTER: f64 = 0.1;
 /// How often each axis is flipped, and how often intensities are scaled, and shifted.
 const AUGMENT_SHARE: f64 = 0.2;
 /// Farthest a factor is from 1, and a shift from 0.
@@ -28,16 +32,33 @@ pub(crate) enum Place {
     Whole,
     /// The part whose first voxel this is; negative where the volume is smaller than the window.
     Part([isize; 3]),
+    /// What the focused zoom-in sees around a box, inclusive corners.
+    Focus([[usize; 3]; 2]),
 }
 
 fn reversed([a, b, c]: [usize; 3]) -> [usize; 3] {
     [c, b, a]
 }
 
-/// A random place, drawn as the original draws it.
-pub(crate) fn place(volume: &TrainingVolume, size: [usize; 3], random: &mut impl Rng) -> Place {
+/// A random place, drawn as the original draws it; for a model that zooms in by focusing, the parts are focused ones.
+pub(crate) fn place(volume: &TrainingVolume, size: [usize; 3], zoom_in: ZoomIn, random: &mut impl Rng) -> Place {
     if random.random_bool(ZOOM_OUT_SHARE) {
         return Place::Whole;
+    }
+    if zoom_in == ZoomIn::Focus {
+        return tight_box(volume).map_or(Place::Whole, |[low, high]| {
+            let mut corners = [low, high];
+            for axis in 0..3 {
+                // As a box drawn by hand, or a first mask, might be off.
+                let reach = FOCUS_JITTER * (high[axis] - low[axis] + 1) as f64;
+                let last = volume.size[axis] as f64 - 1.0;
+                let mut moved =
+                    |at: usize| (at as f64 + reach * random.random_range(-1.0..=1.0)).round().clamp(0.0, last);
+                let (a, b) = (moved(low[axis]), moved(high[axis]));
+                (corners[0][axis], corners[1][axis]) = (a.min(b) as usize, a.max(b) as usize);
+            }
+            Place::Focus(corners)
+        });
     }
     let wanted = u8::from(random.random_bool(FOREGROUND_SHARE));
     let candidates = volume.mask.iter().filter(|&&value| value == wanted).count();
@@ -51,6 +72,20 @@ pub(crate) fn place(volume: &TrainingVolume, size: [usize; 3], random: &mut impl
     Place::Part(around([voxel / (height * width), voxel / width % height, voxel % width], volume.size, size))
 }
 
+/// First and last voxel of the structure along each axis.
+fn tight_box(volume: &TrainingVolume) -> Option<[[usize; 3]; 2]> {
+    let [_, height, width] = volume.size;
+    let places = volume.mask.iter().enumerate().filter(|&(_, &value)| value > 0);
+    let places = places.map(|(voxel, _)| [voxel / (height * width), voxel / width % height, voxel % width]);
+    places.fold(None, |found, at| {
+        let [low, high] = found.unwrap_or([at; 2]);
+        Some([
+            std::array::from_fn(|axis| low[axis].min(at[axis])),
+            std::array::from_fn(|axis| high[axis].max(at[axis])),
+        ])
+    })
+}
+
 /// The first voxel of a window around a voxel, kept inside the volume where it fits, else in its middle.
 fn around(centre: [usize; 3], volume: [usize; 3], window: [usize; 3]) -> [isize; 3] {
     std::array::from_fn(|axis| match volume[axis].checked_sub(window[axis]) {
@@ -60,7 +95,11 @@ fn around(centre: [usize; 3], volume: [usize; 3], window: [usize; 3]) -> [isize;
 }
 
 /// The places of a fixed grid that hold some of the structure: the whole, then parts that overlap by half.
-pub(crate) fn grid(volume: &TrainingVolume, size: [usize; 3]) -> Vec<Place> {
+pub(crate) fn grid(volume: &TrainingVolume, size: [usize; 3], zoom_in: ZoomIn) -> Vec<Place> {
+    if zoom_in == ZoomIn::Focus {
+        let focus = tight_box(volume).map(Place::Focus);
+        return [Place::Whole].into_iter().chain(focus).collect();
+    }
     let axes: [Vec<isize>; 3] = std::array::from_fn(|axis| match volume.size[axis].checked_sub(size[axis]) {
         None => vec![-(((size[axis] - volume.size[axis]) / 2) as isize)],
         Some(last) => {
@@ -89,6 +128,10 @@ pub(crate) fn cut(volume: &TrainingVolume, place: Place, size: [usize; 3]) -> Wi
                 target: target.into_iter().map(f32::from).collect(),
             }
         }
+        Place::Focus(corners) => {
+            let [image, target] = volume.focused(corners, size);
+            Window { image, target }
+        }
         Place::Part(start) => {
             let mut window = Window { image: Vec::new(), target: Vec::new() };
             window.image.reserve(size.iter().product());
@@ -114,8 +157,11 @@ pub(crate) fn cut(volume: &TrainingVolume, place: Place, size: [usize; 3]) -> Wi
 pub(crate) fn augment(window: &mut Window, size: [usize; 3], random: &mut impl Rng) {
     let flips: [bool; 3] = std::array::from_fn(|_| random.random_bool(AUGMENT_SHARE));
     if flips.contains(&true) {
-        flip(&mut window.image, size, flips);
-        flip(&mut window.target, size, flips);
+        let [d, h, w] = flips;
+        let plan = Reorientation { axes: [0, 1, 2], flip: [w, h, d] };
+        for data in [&mut window.image, &mut window.target] {
+            *data = plan.apply_to_slice(data, reversed(size));
+        }
     }
     if random.random_bool(AUGMENT_SHARE) {
         let factor = 1.0 + random.random_range(-INTENSITY..=INTENSITY);
@@ -125,18 +171,6 @@ pub(crate) fn augment(window: &mut Window, size: [usize; 3], random: &mut impl R
         let shift = random.random_range(-INTENSITY..=INTENSITY);
         window.image.iter_mut().for_each(|value| *value += shift);
     }
-}
-
-fn flip(data: &mut Vec<f32>, [depth, height, width]: [usize; 3], flips: [bool; 3]) {
-    let turn = |index: usize, size: usize, flip: bool| if flip { size - 1 - index } else { index };
-    let mut out = Vec::with_capacity(data.len());
-    for d in 0..depth {
-        for h in 0..height {
-            let row = (turn(d, depth, flips[0]) * height + turn(h, height, flips[1])) * width;
-            out.extend((0..width).map(|w| data[row + turn(w, width, flips[2])]));
-        }
-    }
-    *data = out;
 }
 
 /// The volume cut in two along its depth, three quarters of the structure's depth in the first part; `None` where the
@@ -177,7 +211,7 @@ mod tests {
         let volume = volume([6, 10, 14]);
         for index in 0..200 {
             let mut random = generator(1, Use::Step, index);
-            let place = place(&volume, [4, 12, 8], &mut random);
+            let place = place(&volume, [4, 12, 8], ZoomIn::Sliding, &mut random);
             let window = cut(&volume, place, [4, 12, 8]);
             assert_eq!(window.image.len(), 4 * 12 * 8);
             if let Place::Part(start) = place {
@@ -187,6 +221,23 @@ mod tests {
                 assert!(window.image[..8].iter().all(|&value| value == 0.0), "padding before the first row");
             }
         }
+    }
+
+    #[test]
+    fn a_focusing_model_learns_from_windows_around_the_structure() {
+        let volume = volume([12, 20, 20]);
+        let places = grid(&volume, [8; 3], ZoomIn::Focus);
+        assert_eq!(places.len(), 2);
+        let [whole, focused] = [0, 1].map(|index| cut(&volume, places[index], [8; 3]));
+        let share = |window: &Window| window.target.iter().sum::<f32>() / window.target.len() as f32;
+        assert!(share(&focused) > 2.0 * share(&whole), "{} {}", share(&focused), share(&whole));
+        let mut seen = std::collections::BTreeSet::new();
+        for index in 0..50 {
+            let place = place(&volume, [8; 3], ZoomIn::Focus, &mut generator(1, Use::Step, index));
+            assert_eq!(cut(&volume, place, [8; 3]).image.len(), 512);
+            seen.insert(format!("{place:?}"));
+        }
+        assert!(seen.len() > 5, "boxes are off, and not always alike");
     }
 
     #[test]
@@ -209,7 +260,7 @@ mod tests {
     #[test]
     fn the_grid_covers_the_structure_and_nothing_empty() {
         let volume = volume([6, 10, 14]);
-        let places = grid(&volume, [4, 4, 4]);
+        let places = grid(&volume, [4, 4, 4], ZoomIn::Sliding);
         assert_eq!(places[0], Place::Whole);
         assert!(places.len() > 2);
         assert!(places.iter().all(|&place| cut(&volume, place, [4, 4, 4]).target.contains(&1.0)));

@@ -80,6 +80,22 @@ fn percentile(values: &mut [f32], percent: f64) -> f32 {
     }
 }
 
+/// Clips to percentiles of all voxels. An image of so few values that both percentiles are one is left as it is.
+///
+/// # Errors
+/// An empty image.
+pub fn clip_to_percentiles(data: &mut [f32], percentiles: [f64; 2]) -> Result<()> {
+    if data.is_empty() {
+        return Err(Error::InvalidVoxels { message: "the image has no voxels".into() });
+    }
+    let mut sorted = data.to_vec();
+    let (low, high) = (percentile(&mut sorted, percentiles[0]), percentile(&mut sorted, percentiles[1]));
+    if low < high {
+        data.iter_mut().for_each(|value| *value = value.clamp(low, high));
+    }
+    Ok(())
+}
+
 /// Scales to `[0, 1]` and returns the old smallest and largest value.
 ///
 /// # Errors

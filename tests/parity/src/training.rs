@@ -36,8 +36,13 @@ impl TrainingCase {
             return None;
         }
         let text = &config.text_encoder;
-        let tokenizer =
-            Tokenizer::open(&path, &text.template, text.context_length, text.vocab_size).expect("the CLIP tokenizer");
+        let tokenizer = Tokenizer::from_bytes(
+            &std::fs::read(&path).expect("it can be read"),
+            &text.template,
+            text.context_length,
+            text.vocab_size,
+        )
+        .expect("the CLIP tokenizer");
         // A context-prior bundle is asked for its task.
         let name = bundle.json["text"].as_str().or(bundle.json["task"].as_str()).unwrap_or("liver");
         let text = network.text_encoder().forward(&tokenizer.encode(&[name]).expect("a known word")).aligned;

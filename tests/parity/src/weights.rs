@@ -140,7 +140,14 @@ pub fn golden_model(bundle: &Bundle) -> Model {
     let (config, tensors) = golden_tensors(bundle);
     let tokenizer = bundle.root.join("tokenizer.json");
     let text = &config.text_encoder;
-    let open = || Tokenizer::open(&tokenizer, &text.template, text.context_length, text.vocab_size);
+    let open = || {
+        Tokenizer::from_bytes(
+            &std::fs::read(&tokenizer).expect("it can be read"),
+            &text.template,
+            text.context_length,
+            text.vocab_size,
+        )
+    };
     let tokenizer = tokenizer.is_file().then(|| open().expect("the CLIP tokenizer"));
     let description = Description {
         name: bundle.config_name().into(),

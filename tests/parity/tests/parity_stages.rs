@@ -58,7 +58,15 @@ fn tokenizer(bundle: &Bundle, config: &adaptmedseg_model::config::ModelConfig) -
         return None;
     }
     let text = &config.text_encoder;
-    Some(Tokenizer::open(&path, &text.template, text.context_length, text.vocab_size).expect("the CLIP tokenizer"))
+    Some(
+        Tokenizer::from_bytes(
+            &std::fs::read(&path).expect("it can be read"),
+            &text.template,
+            text.context_length,
+            text.vocab_size,
+        )
+        .expect("the CLIP tokenizer"),
+    )
 }
 
 #[test]

@@ -11,7 +11,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// What the adapter is, see [`AdapterConfig`].
@@ -122,9 +122,12 @@ pub fn write_tensors(path: &Path, tensors: &NamedTensors) -> Result<()> {
     });
     // The one piece of metadata that PEFT asks for.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(views, Some(metadata), path)
-        .map_err(|error| Error::io(path, std::io::Error::other(error.to_string())))?;
-    let file = File::open(path).and_then(|file| file.sync_all());
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|error| Error::Internal { message: format!("{}: {error}", path.display()) })?;
+    let file = File::create(path).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.sync_all()
+    });
     file.map_err(|error| Error::io(path, error))
 }
 

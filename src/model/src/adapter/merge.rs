@@ -1,14 +1,11 @@
 //! An adapter made part of its base: a model folder of its own.
 
 use super::Adapter;
-use crate::checkpoint::staging::Staging;
-use crate::checkpoint::{CARD_FILE, CONFIG_FILE, ModelFolder, TOKENIZER_FILE, WEIGHTS_FILE};
+use crate::checkpoint::{ModelFolder, Precision, write_model};
 use crate::error::{Error, Result};
 use crate::parameters;
 use crate::segvol::SegVol;
 use burn::tensor::Device;
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use std::path::Path;
 
 impl Adapter {
@@ -26,22 +23,9 @@ impl Adapter {
                 hint: Some("use the adapter beside its model".into()),
             });
         }
-        let staging = Staging::plan(out, overwrite, CONFIG_FILE)?;
         let device = Device::flex();
         let network: SegVol = base.config().init(&device).load(&device, |name| base.tensor(name))?;
         let merged = parameters::export(&network.with_adapter(self)?.merged());
-        let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = merged
-            .iter()
-            .map(|(name, (shape, data))| (name, shape, data.iter().flat_map(|value| value.to_le_bytes()).collect()))
-            .collect();
-        let views = bytes.iter().map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, (*shape).clone(), bytes).expect("as many bytes as the shape says");
-            (name, view)
-        });
-        let folder = staging.create()?;
-        let weights = folder.join(WEIGHTS_FILE);
-        safetensors::serialize_to_file(views, None, &weights)
-            .map_err(|error| Error::io(&weights, std::io::Error::other(error.to_string())))?;
         let mut config = base.config().clone();
         let name = if self.config.name.is_empty() { "adapter" } else { &self.config.name };
         config.name = format!("{} + {name}", config.name);
@@ -55,14 +39,6 @@ impl Adapter {
             base.config().license,
             if self.config.license.is_empty() { "unknown" } else { &self.config.license },
         );
-        for (file, text) in [(CONFIG_FILE, config.to_json()), (CARD_FILE, card)] {
-            let path = folder.join(file);
-            std::fs::write(&path, text).map_err(|error| Error::io(&path, error))?;
-        }
-        if let Some(tokenizer) = base.tokenizer() {
-            std::fs::copy(tokenizer, folder.join(TOKENIZER_FILE)).map_err(|error| Error::io(tokenizer, error))?;
-        }
-        ModelFolder::open(folder)?;
-        staging.commit()
+        write_model(out, overwrite, &config, &merged, base.tokenizer(), &card, Precision::Full)
     }
 }

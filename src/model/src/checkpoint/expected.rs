@@ -2,7 +2,7 @@
 
 use super::tensor_file::ElementType;
 use crate::config::ModelConfig;
-use crate::dense_prompt::INPUT_CHANNELS;
+use crate::dense_input::INPUT_CHANNELS;
 use crate::error::{Misshaped, TensorMismatch};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -161,14 +161,15 @@ fn dense_prompt(list: &mut List, config: &ModelConfig) {
         list.bias(module, &[output]);
     };
     conv("dense_prompt.stem", INPUT_CHANNELS, full);
-    for (blocks, channels) in [("encode", &[half, quarter][..]), ("refine", &[quarter, half, full])] {
+    let blocks = [("encode", &[half, half, quarter][..]), ("refine", &[quarter, half, half, full])];
+    for (part, channels) in blocks {
         for (index, &channels) in channels.iter().enumerate() {
-            conv(&format!("dense_prompt.{blocks}.{index}.conv"), channels, channels);
+            conv(&format!("dense_prompt.{part}.{index}.conv"), channels, channels);
         }
     }
-    for (blocks, channels) in [("encode", &[half, quarter][..]), ("refine", &[quarter, half, full])] {
+    for (part, channels) in blocks {
         for (index, &channels) in channels.iter().enumerate() {
-            list.norm(&format!("dense_prompt.{blocks}.{index}.norm"), &[channels]);
+            list.norm(&format!("dense_prompt.{part}.{index}.norm"), &[channels]);
         }
     }
     let tokens = config.image_encoder.embed_dim;

@@ -23,6 +23,24 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// What the model is, for people.
 pub const CARD_FILE: &str = "MODEL_CARD.md";
 
+/// The name of the model that is built into the library.
+pub const BUILTIN: &str = "builtin";
+
+/// The weights of the built-in model, aligned as its elements want it.
+#[cfg(feature = "builtin")]
+static WEIGHTS: &Aligned<[u8]> = &Aligned { _align: [], bytes: *include_bytes!("../../builtin/model.safetensors") };
+
+/// Bytes that start where a float32 may.
+#[cfg(feature = "builtin")]
+#[repr(C)]
+struct Aligned<T: ?Sized> {
+    _align: [f32; 0],
+    bytes: T,
+}
+
+/// A tokenizer file larger than this is refused; CLIP's has 2.2 MB.
+const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
+
 /// The tensors of a mapped safetensors file. Those it gives out keep the map alive.
 #[derive(Debug)]
 pub struct MappedTensors {
@@ -40,11 +58,16 @@ impl MappedTensors {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let file = Bytes::from_owner(map_file(&path)?);
+        Self::new(path, file)
+    }
+
+    /// The tensors of a safetensors file in memory; `path` names it in messages.
+    fn new(path: PathBuf, file: Bytes) -> Result<Self> {
         let contents = safetensors_file::read(&file).map_err(|problem| problem.at(&path))?;
         if let Some((name, what)) = contents.others.first_key_value() {
             return Err(Error::format(&path, format!("{name} is {what}, which cannot be a weight")));
         }
-        // A map starts at a page, so an offset in the file is aligned as an address is.
+        // A map starts at a page (and what is built in as it should), so an offset in the file is aligned as an address is.
         let skewed = |entry: &Entry| !entry.range().start.is_multiple_of(entry.element().size());
         if let Some((name, _)) = contents.tensors.iter().find(|(_, entry)| skewed(entry)) {
             return Err(Error::Format {
@@ -107,7 +130,7 @@ pub struct ModelFolder {
     path: PathBuf,
     config: ModelConfig,
     tensors: MappedTensors,
-    tokenizer: Option<PathBuf>,
+    tokenizer: Option<Vec<u8>>,
     missing: Vec<String>,
 }
 
@@ -119,6 +142,40 @@ impl ModelFolder {
     /// unexpected or of the wrong shape.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path.as_ref(), false)
+    }
+
+    /// Opens a model folder, or the model that is built into the library by the name `builtin`.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); a library that was built without it.
+    pub fn named(name_or_path: &Path) -> Result<Self> {
+        if name_or_path == Path::new(BUILTIN) { Self::builtin() } else { Self::open(name_or_path) }
+    }
+
+    /// The model that is built into the library.
+    ///
+    /// # Errors
+    /// A library that was built without it.
+    #[cfg(feature = "builtin")]
+    pub fn builtin() -> Result<Self> {
+        let path = PathBuf::from(BUILTIN);
+        let config = ModelConfig::from_json(include_bytes!("../../builtin/config.json"), &path)?;
+        let weights = Bytes::from_static(&WEIGHTS.bytes);
+        let tensors = MappedTensors::new(path.clone(), weights)?;
+        let tokenizer = Some(include_bytes!("../../builtin/tokenizer.json").to_vec());
+        Ok(Self { path, config, tensors, tokenizer, missing: Vec::new() })
+    }
+
+    /// The model that is built into the library: here it is not.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(feature = "builtin"))]
+    pub fn builtin() -> Result<Self> {
+        Err(Error::Unsupported {
+            message: "this library was built without the built-in model".into(),
+            hint: Some("build it with the feature `builtin`, or give a model folder".into()),
+        })
     }
 
     /// Opens a model that may lack tensors, such as an image encoder alone; see [`missing`](Self::missing).
@@ -141,7 +198,8 @@ impl ModelFolder {
             mismatch.hint = Some(hint(&mismatch.missing));
             return Err(Error::Tensors(Box::new(mismatch)));
         }
-        let tokenizer = Some(path.join(TOKENIZER_FILE)).filter(|tokenizer| tokenizer.is_file());
+        let tokenizer = path.join(TOKENIZER_FILE);
+        let tokenizer = if tokenizer.is_file() { Some(read_tokenizer(&tokenizer)?) } else { None };
         Ok(Self { path: path.to_path_buf(), config, tensors, tokenizer, missing })
     }
 
@@ -170,8 +228,8 @@ impl ModelFolder {
         self.tensors.get(name)
     }
 
-    /// The tokenizer, if the folder has one.
-    pub fn tokenizer(&self) -> Option<&Path> {
+    /// The text of `tokenizer.json`, if the folder has one.
+    pub fn tokenizer(&self) -> Option<&[u8]> {
         self.tokenizer.as_deref()
     }
 
@@ -189,6 +247,14 @@ impl ModelFolder {
     pub fn weight_bytes(&self) -> u64 {
         self.tensors.bytes()
     }
+}
+
+fn read_tokenizer(path: &Path) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
+    if size > MAX_TOKENIZER_BYTES {
+        return Err(Error::tokenizer(format!("{} has {size} bytes; at most {MAX_TOKENIZER_BYTES}", path.display())));
+    }
+    std::fs::read(path).map_err(|error| Error::io(path, error))
 }
 
 fn check_is_folder(path: &Path) -> Result<()> {

@@ -22,7 +22,7 @@ mod zip_index;
 mod tests;
 
 pub use expected::{ExpectedTensor, expected_tensors};
-pub use folder::{CARD_FILE, CONFIG_FILE, MappedTensors, ModelFolder, TOKENIZER_FILE, WEIGHTS_FILE};
+pub use folder::{BUILTIN, CARD_FILE, CONFIG_FILE, MappedTensors, ModelFolder, TOKENIZER_FILE, WEIGHTS_FILE};
 pub use import::{ImportOptions, ImportReport, import};
 pub use infer::infer_config;
 pub use key_map::{Layout, model_name};

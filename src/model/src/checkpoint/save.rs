@@ -1,7 +1,7 @@
 //! Writing a model folder.
 
 use super::expected::expected_tensors;
-use super::folder::{CARD_FILE, CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE};
+use super::folder::{CARD_FILE, CONFIG_FILE, ModelFolder, TOKENIZER_FILE, WEIGHTS_FILE};
 use super::staging::Staging;
 use crate::NamedTensors;
 use crate::config::ModelConfig;
@@ -19,20 +19,21 @@ pub enum Precision {
     Half,
 }
 
-/// Writes a model folder, whole or not at all.
+/// Writes a model folder, whole or not at all. With `overwrite` it may replace another.
 ///
 /// # Errors
 /// A name that is taken; a weight that is absent, of another shape, or too large for its precision; a folder that cannot be
 /// written.
 pub fn write_model(
     out: &Path,
+    overwrite: bool,
     config: &ModelConfig,
     weights: &NamedTensors,
-    tokenizer: &str,
+    tokenizer: Option<&[u8]>,
     card: &str,
     precision: Precision,
 ) -> Result<()> {
-    let staging = Staging::plan(out, false, CONFIG_FILE)?;
+    let staging = Staging::plan(out, overwrite, CONFIG_FILE)?;
     let mut tensors = Vec::new();
     for expected in expected_tensors(config) {
         let wrong = |what: &str| Error::Internal { message: format!("tensor {} {what}", expected.name) };
@@ -55,12 +56,18 @@ pub fn write_model(
     });
     let folder = staging.create()?;
     let path = folder.join(WEIGHTS_FILE);
-    safetensors::serialize_to_file(views, None, &path)
-        .map_err(|error| Error::io(&path, std::io::Error::other(error.to_string())))?;
+    let bytes = safetensors::serialize(views, None)
+        .map_err(|error| Error::Internal { message: format!("{}: {error}", path.display()) })?;
+    fs::write(&path, bytes).map_err(|error| Error::io(&path, error))?;
     let config = config.to_json();
-    for (name, text) in [(CONFIG_FILE, config.as_str()), (TOKENIZER_FILE, tokenizer), (CARD_FILE, card)] {
-        let path = folder.join(name);
-        fs::write(&path, text).map_err(|error| Error::io(&path, error))?;
+    let texts =
+        [(CONFIG_FILE, Some(config.as_bytes())), (TOKENIZER_FILE, tokenizer), (CARD_FILE, Some(card.as_bytes()))];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            let path = folder.join(name);
+            fs::write(&path, text).map_err(|error| Error::io(&path, error))?;
+        }
     }
+    ModelFolder::open(folder)?;
     staging.commit()
 }

@@ -103,9 +103,7 @@ impl Appearance {
             })
             .collect();
         let window = match look {
-            Look::Ct => [between(random, -500.0, -150.0), between(random, 350.0, 1500.0)],
-            // SegVol's normalisation cuts off what is darker than the mean of the volume.
-            _ if random.random_bool(0.6) => [between(random, 0.05, 0.3), between(random, 0.7, 1.4)],
+            Look::Ct => [between(random, -1030.0, -900.0), between(random, 300.0, 1200.0)],
             _ => [between(random, -0.02, 0.08), between(random, 0.7, 1.5)],
         };
         Self {

@@ -4,11 +4,14 @@
 //! and every scan looks different: a network that has seen enough of them has learned to follow prompts and edges, not
 //! one scanner's grey values.
 
-mod anatomy;
 mod appearance;
+mod body;
+mod head;
 mod noise;
 mod scene;
 mod shapes;
+mod skeleton;
+mod torso;
 
 pub(crate) use appearance::{Appearance, Look, OUTSIDE, smooth};
 pub(crate) use noise::Noise;
@@ -82,7 +85,7 @@ impl Phantom {
         let spacing = [3.0, 3.0, thickness];
         // The upper abdomen where there is room for little else, more of the pelvis where there is more.
         let middle = between(&mut random, -20.0, 60.0);
-        let scene = anatomy::torso(size, spacing, middle, &mut random);
+        let scene = torso::torso(size, spacing, middle, &mut random);
         let (look, scale) = match modality {
             PhantomModality::Ct => (Look::Ct, 1.0),
             PhantomModality::Mr => (Look::Mr, 1000.0),
@@ -142,7 +145,7 @@ pub(crate) fn scene(seed: u64, index: u64) -> (Kind, Scene) {
                 voxels(height, thick),
             ];
             let middle = between(&mut random, -160.0, 200.0);
-            anatomy::torso(size, [plane, plane, thick], middle, &mut random)
+            torso::torso(size, [plane, plane, thick], middle, &mut random)
         }
         Kind::Head => {
             let plane = between(&mut random, 1.6, 2.6);
@@ -150,7 +153,7 @@ pub(crate) fn scene(seed: u64, index: u64) -> (Kind, Scene) {
             let extent = [between(&mut random, 165.0, 200.0), between(&mut random, 190.0, 230.0)];
             let size =
                 [voxels(extent[0], plane), voxels(extent[1], plane), voxels(between(&mut random, 100.0, 210.0), thick)];
-            anatomy::head(size, [plane, plane, thick], &mut random)
+            head::head(size, [plane, plane, thick], &mut random)
         }
         Kind::Shapes => {
             let plane = between(&mut random, 2.0, 3.5);

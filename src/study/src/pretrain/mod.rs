@@ -9,8 +9,8 @@ mod vocabulary;
 pub use run::{PretrainHooks, PretrainOptions, PretrainProgress, PretrainReport, PretrainValidation, pretrain};
 
 use adaptmedseg_model::config::{
-    ImageEncoderConfig, InferenceConfig, MaskDecoderConfig, ModelConfig, PromptEncoderConfig, TextActivation,
-    TextEncoderConfig, ZoomIn,
+    ImageEncoderConfig, InferenceConfig, Intensities, MaskDecoderConfig, ModelConfig, PreprocessingConfig,
+    PromptEncoderConfig, TextActivation, TextEncoderConfig, ZoomIn,
 };
 
 /// The architecture of the built-in model: see its model card for what else was tried.
@@ -25,7 +25,7 @@ pub fn small_config() -> ModelConfig {
             embed_dim: 256,
             num_layers: 3,
             num_heads: 8,
-            mlp_dim: 768,
+            mlp_dim: 704,
         },
         text_encoder: TextEncoderConfig {
             vocab_size: vocabulary,
@@ -46,6 +46,11 @@ pub fn small_config() -> ModelConfig {
             num_mask_tokens: 1,
             iou_head_depth: 1,
             iou_head_hidden: 64,
+        },
+        preprocessing: PreprocessingConfig {
+            intensities: Intensities::Volume,
+            clip_percentiles: [0.5, 99.5],
+            ..PreprocessingConfig::default()
         },
         inference: InferenceConfig { zoom_in: ZoomIn::Focus, ..InferenceConfig::default() },
         ..ModelConfig::default()

@@ -12,7 +12,7 @@ use adaptmedseg_model::adapter::AdapterContext;
 use adaptmedseg_model::checkpoint::{ModelFolder, Precision, write_model};
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::train::{LossKind, OptimiserConfig};
-use adaptmedseg_model::{NamedTensors, RawTensor, Tokenizer};
+use adaptmedseg_model::{RawTensor, Tokenizer};
 use adaptmedseg_segment::CancelToken;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use std::time::Instant;
 /// Scenes that are at hand at a time.
 const SCENES: u64 = 96;
 /// Samples that are drawn before one scene is replaced by a new one.
-const SAMPLES_PER_SCENE: u64 = 24;
+const SAMPLES_PER_SCENE: u64 = 40;
 /// The held-out scenes are far beyond those of any run.
 const HELD_OUT: u64 = 1 << 40;
 /// Held-out samples.
@@ -51,7 +51,7 @@ pub struct PretrainOptions {
 
 impl Default for PretrainOptions {
     fn default() -> Self {
-        Self { steps: 20_000, batch: 4, learning_rate: 8e-4, warmup_steps: 300, seed: 1, checkpoint_every: 500 }
+        Self { steps: 12_000, batch: 4, learning_rate: 5e-4, warmup_steps: 300, seed: 1, checkpoint_every: 500 }
     }
 }
 
@@ -292,7 +292,7 @@ impl Run<'_> {
         };
         let report = PretrainReport { options: self.options.clone(), seconds: self.seconds, validation };
         let card = card(&report);
-        write_model(out, self.config, &self.trainer.weights()?, self.tokenizer, &card, Precision::Half)?;
+        self.write(out, &card)?;
         self.folder.report(out, "pretrain.json", &report)?;
         self.folder.remove()?;
         Ok(report)
@@ -378,12 +378,12 @@ impl Run<'_> {
         let last =
             Last { options: self.options.clone(), config: self.config.clone(), step: self.step, seconds: self.seconds };
         self.folder.checkpoint(self.step, &state.tensors, &last)?;
-        let model = self.folder.path().join("model");
-        if model.exists() {
-            std::fs::remove_dir_all(&model).map_err(|error| Error::io(&model, error))?;
-        }
-        let weights: NamedTensors = self.trainer.weights()?;
-        Ok(write_model(&model, self.config, &weights, self.tokenizer, "An unfinished model.\n", Precision::Half)?)
+        self.write(&self.folder.path().join("model"), "An unfinished model.\n")
+    }
+
+    fn write(&self, to: &Path, card: &str) -> Result<()> {
+        let (weights, tokenizer) = (self.trainer.weights()?, self.tokenizer.as_bytes());
+        Ok(write_model(to, true, self.config, &weights, Some(tokenizer), card, Precision::Half)?)
     }
 }
 

@@ -4,6 +4,7 @@ use super::frame::{self, Found, Frame, View};
 use crate::phantom::{self, Appearance, Kind, Look, Scene, between};
 use crate::random::{Use, generator};
 use adaptmedseg_engine::WindowPrompts;
+use adaptmedseg_volume::Reorientation;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -37,6 +38,9 @@ pub(crate) struct Drawn {
 /// The share of the window's edge that a box takes in the focused zoom-in.
 const FOCUS_SHARE: f32 = 2.0 / 3.0;
 
+/// Fewest voxels of a window that the structure has.
+const MIN_INSIDE: usize = 30;
+
 /// Draws a sample; `None` where the window came out without the structure.
 pub(crate) fn draw(stage: &Stage, size: [usize; 3], seed: u64, number: u64) -> Option<Drawn> {
     let mut random = generator(seed, Use::Step, number);
@@ -54,8 +58,9 @@ pub(crate) fn draw(stage: &Stage, size: [usize; 3], seed: u64, number: u64) -> O
     let found = choose(stage, text, random)?;
     let structure = &scene.structures[found.index];
     let kind = match (text, random.random_range(0..100)) {
-        (true, 0..70) => "text",
-        (true, _) => "text refined",
+        (true, 0..60) => "text",
+        (true, 60..80) => "text refined",
+        (true, _) => "box and text",
         (false, 0..40) => "box",
         (false, 40..48) => "box and points",
         (false, 48..55) => "box refined",
@@ -72,7 +77,7 @@ pub(crate) fn draw(stage: &Stage, size: [usize; 3], seed: u64, number: u64) -> O
         turn(&mut view, size, random);
     }
     let inside: Vec<usize> = (0..view.target.len()).filter(|&index| view.target[index] > 0.5).collect();
-    if inside.len() < 12 {
+    if inside.len() < MIN_INSIDE {
         return None;
     }
     let mut prompts = WindowPrompts::default();
@@ -140,21 +145,8 @@ fn turn(view: &mut View, size: [usize; 3], random: &mut impl Rng) {
     } else {
         [0, 1, 2]
     };
-    let strides = [size[1] * size[2], size[2], 1];
-    let change = |data: &[f32]| {
-        let mut out = Vec::with_capacity(data.len());
-        let at = |axis: usize, index: usize| {
-            let index = if flip[axis] { size[axis] - 1 - index } else { index };
-            index * strides[order[axis]]
-        };
-        for d in 0..size[0] {
-            for h in 0..size[1] {
-                let row = at(0, d) + at(1, h);
-                out.extend((0..size[2]).map(|w| data[row + at(2, w)]));
-            }
-        }
-        out
-    };
+    let plan = Reorientation { axes: order, flip };
+    let change = |data: &[f32]| plan.apply_to_slice(data, [size[2], size[1], size[0]]);
     *view = View { image: change(&view.image), target: change(&view.target) };
 }
 

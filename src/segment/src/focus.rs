@@ -1,0 +1,424 @@
+//! The focused zoom-in: one window is laid around the structure, at the resolution at which it fits.
+//!
+//! SegVol slides windows of full resolution over the region that the zoom-out found. A small network with a dense prompt
+//! path does better when it sees the whole structure at once, always at about the same size. A box says where that is;
+//! points are followed outwards until the mask no longer runs out of the window; a text is first looked for in the whole
+//! volume. What was found before, or in an earlier run with fewer prompts, goes in as the mask prompt.
+
+use crate::cache::Key;
+use crate::error::Result;
+use crate::guided::found_and_pointed;
+use crate::hooks::{Hooks, Stage};
+use crate::outcome::Report;
+use crate::prepare::{BACKGROUND_LOGIT, Prepared, TrainingVolume, reversed};
+use crate::run::Placed;
+use crate::session::Session;
+use crate::windows::Dhw;
+use adaptmedseg_engine::WindowPrompts;
+use adaptmedseg_volume::Reorientation;
+
+/// Share of the window's edge that the structure's box is to take; the training's focused frames have the same.
+const SHARE: f32 = 2.0 / 3.0;
+/// A voxel is not spread over more window voxels than this.
+const MAGNIFICATION: f32 = 2.0;
+/// How much wider each further look around points is.
+const WIDEN: f32 = 1.6;
+/// Share of the voxels of a window's face that a mask may touch before it counts as running out of the window.
+const TOUCHING: f32 = 0.01;
+
+/// A window over the crop: place of its first voxel and step to the next along (d, h, w), in voxels of the crop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Frame {
+    start: [f32; 3],
+    step: [f32; 3],
+    count: Dhw,
+}
+
+impl Frame {
+    fn around(centre: [f32; 3], extent: [f32; 3], count: Dhw) -> Self {
+        let step: [f32; 3] = std::array::from_fn(|axis| extent[axis] / count[axis] as f32);
+        let start = std::array::from_fn(|axis| centre[axis] - extent[axis] / 2.0 + step[axis] / 2.0);
+        Self { start, step, count }
+    }
+
+    /// The frame that a box, inclusive corners, nearly fills.
+    fn focused([low, high]: [Dhw; 2], count: Dhw) -> Self {
+        let extent = std::array::from_fn(|axis| {
+            let edge = (high[axis] - low[axis] + 1) as f32;
+            (edge / SHARE).max(count[axis] as f32 / MAGNIFICATION)
+        });
+        let centre = std::array::from_fn(|axis| (low[axis] + high[axis]) as f32 / 2.0);
+        Self::around(centre, extent, count)
+    }
+
+    /// The frame over everything.
+    fn whole(size: Dhw, count: Dhw) -> Self {
+        let extent = size.map(|size| size as f32);
+        Self::around(extent.map(|extent| (extent - 1.0) / 2.0), extent, count)
+    }
+
+    /// Whether it reaches beyond the crop on every side.
+    fn holds(&self, size: Dhw) -> bool {
+        (0..3).all(|axis| {
+            let half = self.step[axis] / 2.0;
+            self.start[axis] - half <= 0.0
+                && self.start[axis] + (self.count[axis] as f32 - 0.5) * self.step[axis] >= size[axis] as f32 - 1.0
+        })
+    }
+
+    /// A place on the crop, in voxels of the window.
+    fn place(&self, crop: Dhw) -> [f32; 3] {
+        std::array::from_fn(|axis| (crop[axis] as f32 - self.start[axis]) / self.step[axis])
+    }
+
+    fn contains(&self, place: &[f32; 3]) -> bool {
+        (0..3).all(|axis| (-0.5..=self.count[axis] as f32 - 0.5).contains(&place[axis]))
+    }
+
+    /// Mean of the crop's voxels under each of the window's; between voxels of the crop, interpolated. Zero outside.
+    fn sample(&self, data: &[f32], size: Dhw) -> Vec<f32> {
+        let taps = std::array::from_fn(|axis| {
+            (0..self.count[axis])
+                .map(|index| weights(self.start[axis] + index as f32 * self.step[axis], self.step[axis], size[axis]))
+                .collect()
+        });
+        separable(data.to_vec(), size, &taps)
+    }
+
+    /// Window values on the crop, interpolated; `outside` where the window does not reach.
+    fn restore(&self, data: &[f32], size: Dhw, outside: f32) -> Vec<f32> {
+        let taps: [Vec<Taps>; 3] = std::array::from_fn(|axis| {
+            let last = self.count[axis] as f32 - 1.0;
+            (0..size[axis])
+                .map(|index| {
+                    let place = (index as f32 - self.start[axis]) / self.step[axis];
+                    if (-0.5..=last + 0.5).contains(&place) {
+                        weights(place.clamp(0.0, last), 1.0, self.count[axis])
+                    } else {
+                        Taps::new()
+                    }
+                })
+                .collect()
+        });
+        let mut out = separable(data.to_vec(), self.count, &taps);
+        let [_, height, width] = size;
+        for (index, value) in out.iter_mut().enumerate() {
+            let at = [index / (height * width), index / width % height, index % width];
+            if (0..3).any(|axis| taps[axis][at[axis]].is_empty()) {
+                *value = outside;
+            }
+        }
+        out
+    }
+
+    fn key(&self, mirrored: [bool; 3]) -> Key {
+        Key::Frame([self.start, self.step].map(|numbers| numbers.map(f32::to_bits)), mirrored)
+    }
+}
+
+/// What of an axis a value is made of: indices and weights.
+type Taps = Vec<(usize, f32)>;
+
+/// The weights of the voxels under one of width `step` at `place`; linear interpolation where it is no wider than they.
+fn weights(place: f32, step: f32, size: usize) -> Taps {
+    let inside = |index: f32| index >= 0.0 && index < size as f32;
+    if step <= 1.0 {
+        let low = place.floor();
+        let share = place - low;
+        let both = [(low, 1.0 - share), (low + 1.0, share)];
+        return both.into_iter().filter(|&(at, w)| inside(at) && w > 0.0).map(|(at, w)| (at as usize, w)).collect();
+    }
+    let (from, to) = (place - step / 2.0, place + step / 2.0);
+    let (first, last) = ((from + 0.5).floor(), (to + 0.5).floor());
+    let mut taps = Taps::new();
+    let mut index = first;
+    while index <= last {
+        let covered = (index + 0.5).min(to) - (index - 0.5).max(from);
+        if covered > 0.0 && inside(index) {
+            taps.push((index as usize, covered / step));
+        }
+        index += 1.0;
+    }
+    taps
+}
+
+/// Applies the weights of each axis (d, h, w) in turn, the innermost first.
+fn separable(mut data: Vec<f32>, mut size: Dhw, taps: &[Vec<Taps>; 3]) -> Vec<f32> {
+    for axis in (0..3).rev() {
+        let stride: usize = size[axis + 1..].iter().product();
+        let outer: usize = size[..axis].iter().product();
+        let mut out = vec![0.0; outer * taps[axis].len() * stride];
+        for (block, out) in data.chunks_exact(stride * size[axis]).zip(out.chunks_exact_mut(stride * taps[axis].len()))
+        {
+            for (taps, out) in taps[axis].iter().zip(out.chunks_exact_mut(stride)) {
+                for &(index, weight) in taps {
+                    for (out, value) in out.iter_mut().zip(&block[index * stride..][..stride]) {
+                        *out += weight * value;
+                    }
+                }
+            }
+        }
+        size[axis] = taps[axis].len();
+        data = out;
+    }
+    data
+}
+
+/// Whether what is set in a window runs out of it, over a face that lies inside the crop.
+fn runs_out(logits: &[f32], frame: &Frame, size: Dhw) -> bool {
+    let [depth, height, width] = frame.count;
+    (0..3).any(|axis| {
+        let last = frame.count[axis] - 1;
+        let ends = [
+            (0, frame.start[axis] > 0.5),
+            (last, frame.start[axis] + last as f32 * frame.step[axis] < size[axis] as f32 - 1.5),
+        ];
+        ends.into_iter().filter(|(_, inside)| *inside).any(|(face, _)| {
+            let on_face =
+                |index: usize| [index / (height * width), index / width % height, index % width][axis] == face;
+            let touching = logits.iter().enumerate().filter(|&(index, &logit)| logit > 0.0 && on_face(index)).count();
+            touching as f32 > TOUCHING * (depth * height * width / frame.count[axis]) as f32
+        })
+    })
+}
+
+impl TrainingVolume {
+    /// What the focused zoom-in sees around a box, inclusive corners (d, h, w): a window of image and mask, the mask with
+    /// fractions where it was interpolated.
+    pub fn focused(&self, corners: [Dhw; 2], window: Dhw) -> [Vec<f32>; 2] {
+        let frame = Frame::focused(corners, window);
+        let mask: Vec<f32> = self.mask.iter().map(|&value| f32::from(value)).collect();
+        [&self.image, &mask].map(|data| frame.sample(data, self.size))
+    }
+}
+
+impl Session {
+    /// Logits on the crop.
+    pub(crate) fn focus(
+        &mut self,
+        prepared: &Prepared,
+        placed: &Placed,
+        report: &mut Report,
+        hooks: &Hooks,
+    ) -> Result<Vec<f32>> {
+        let (size, count) = (prepared.size, prepared.window);
+        let earlier = self.earlier_mask().map(|mask| prepared.to_crop_mask(&mask));
+        let positive = placed.points.iter().any(|(_, positive)| *positive);
+        hooks.step(Stage::ZoomOut, 0, 1)?;
+        let (frame, before) = if let Some([low, high]) = &placed.bounding_box {
+            (Frame::focused([low.crop, high.crop], count), earlier)
+        } else if let Some((mask, found)) =
+            earlier.and_then(|mask| found_and_pointed(&mask, size, &placed.points).map(|found| (mask, found)))
+        {
+            (Frame::focused(found, count), Some(mask))
+        } else {
+            let found = if positive {
+                self.look_around(prepared, placed, report, hooks)?
+            } else {
+                let frame = Frame::whole(size, count);
+                self.look(prepared, placed, &frame, None, report)
+                    .map(|logits| frame.restore(&logits, size, BACKGROUND_LOGIT))?
+            };
+            let Some(around) = found_and_pointed(&found, size, &placed.points) else {
+                report.notes.push("the zoom-out found nothing to zoom into".into());
+                return Ok(found);
+            };
+            (Frame::focused(around, count), Some(found.iter().map(|&logit| f32::from(logit > 0.0)).collect()))
+        };
+        hooks.step(Stage::ZoomOut, 1, 1)?;
+        report.windows_total = 1;
+        report.region = Some(prepared.stored_region(frame.corners(size)));
+        let passes = self.model.config().inference.passes;
+        let mut mask = before.map(|mask| frame.sample(&mask, size));
+        let mut logits = Vec::new();
+        for pass in 0..passes {
+            hooks.step(Stage::ZoomIn, pass, passes)?;
+            logits = self.look(prepared, placed, &frame, mask.as_deref(), report)?;
+            mask = Some(logits.iter().map(|&logit| f32::from(logit > 0.0)).collect());
+        }
+        hooks.step(Stage::ZoomIn, passes, passes)?;
+        Ok(frame.restore(&logits, size, BACKGROUND_LOGIT))
+    }
+
+    /// Follows points outwards: logits on the crop of the first window that the mask does not run out of.
+    fn look_around(
+        &mut self,
+        prepared: &Prepared,
+        placed: &Placed,
+        report: &mut Report,
+        hooks: &Hooks,
+    ) -> Result<Vec<f32>> {
+        let (size, count) = (prepared.size, prepared.window);
+        let places: Vec<Dhw> =
+            placed.points.iter().filter(|(_, positive)| *positive).map(|(point, _)| point.crop).collect();
+        let low: Dhw = std::array::from_fn(|axis| places.iter().map(|place| place[axis]).min().unwrap_or(0));
+        let high: Dhw = std::array::from_fn(|axis| places.iter().map(|place| place[axis]).max().unwrap_or(0));
+        let centre = std::array::from_fn(|axis| (low[axis] + high[axis]) as f32 / 2.0);
+        let finest = prepared.spacing.iter().copied().fold(f64::INFINITY, f64::min);
+        let mut cell = finest as f32;
+        loop {
+            // Window voxels are cubes: nothing is known of the structure's shape yet.
+            let extent: [f32; 3] =
+                std::array::from_fn(|axis| count[axis] as f32 * cell / prepared.spacing[axis] as f32);
+            let frame = Frame::around(centre, extent, count);
+            let wide_enough = (0..3).all(|axis| (high[axis] - low[axis]) as f32 <= 0.8 * extent[axis]);
+            if wide_enough {
+                hooks.step(Stage::ZoomOut, 0, 1)?;
+                let logits = self.look(prepared, placed, &frame, None, report)?;
+                if frame.holds(size) || !runs_out(&logits, &frame, size) {
+                    return Ok(frame.restore(&logits, size, BACKGROUND_LOGIT));
+                }
+            }
+            cell *= WIDEN;
+        }
+    }
+
+    /// One window: its logits. `mask` is a previous mask of the window.
+    fn look(
+        &mut self,
+        prepared: &Prepared,
+        placed: &Placed,
+        frame: &Frame,
+        mask: Option<&[f32]>,
+        report: &mut Report,
+    ) -> Result<Vec<f32>> {
+        let size = prepared.size;
+        let prompts = WindowPrompts {
+            points: placed
+                .points
+                .iter()
+                .map(|(point, positive)| (frame.place(point.crop), i8::from(*positive)))
+                .filter(|(place, _)| frame.contains(place))
+                .collect(),
+            bounding_box: placed.bounding_box.as_ref().map(|[low, high]| {
+                let half = frame.step.map(|step| 0.5 / step);
+                // Corners of the voxels' outer faces, as voxels of the window.
+                let (low, high) = (frame.place(low.crop), frame.place(high.crop));
+                std::array::from_fn(|index| {
+                    let axis = index % 3;
+                    if index < 3 { low[axis] - half[axis] + 0.5 } else { high[axis] + half[axis] - 0.5 }
+                })
+            }),
+            text: placed.text.clone(),
+            mask: mask.map(<[f32]>::to_vec),
+        };
+        let window = frame.sample(&prepared.image, size);
+        let mirrors =
+            if self.model.config().inference.mirror && placed.text.is_none() { &MIRRORS[..] } else { &MIRRORS[..1] };
+        let mut sum = vec![0.0; window.len()];
+        for &axes in mirrors {
+            let embedding = self.encode(frame.key(axes), &mirrored(&window, frame.count, axes), report)?;
+            let logits = self.decode(&embedding, &mirrored_prompts(&prompts, frame.count, axes), report)?.logits;
+            sum.iter_mut().zip(mirrored(&logits, frame.count, axes)).for_each(|(sum, logit)| *sum += logit);
+        }
+        let share = 1.0 / mirrors.len() as f32;
+        sum.iter_mut().for_each(|sum| *sum *= share);
+        Ok(sum)
+    }
+}
+
+/// The mirror images of a window, itself first.
+const MIRRORS: [[bool; 3]; 4] =
+    [[false, false, false], [true, false, false], [false, true, false], [false, false, true]];
+
+/// A window turned round along some axes (d, h, w).
+fn mirrored(data: &[f32], count: Dhw, [d, h, w]: [bool; 3]) -> Vec<f32> {
+    Reorientation { axes: [0, 1, 2], flip: [w, h, d] }.apply_to_slice(data, reversed(count))
+}
+
+/// The prompts of a window that is turned round.
+fn mirrored_prompts(prompts: &WindowPrompts, count: Dhw, axes: [bool; 3]) -> WindowPrompts {
+    let turn = |at: f32, axis: usize| if axes[axis] { count[axis] as f32 - 1.0 - at } else { at };
+    WindowPrompts {
+        points: prompts
+            .points
+            .iter()
+            .map(|(place, label)| (std::array::from_fn(|axis| turn(place[axis], axis)), *label))
+            .collect(),
+        bounding_box: prompts.bounding_box.map(|corners| {
+            let (a, b) = (|axis: usize| turn(corners[axis], axis), |axis: usize| turn(corners[axis + 3], axis));
+            std::array::from_fn(|index| if index < 3 { a(index).min(b(index)) } else { a(index - 3).max(b(index - 3)) })
+        }),
+        text: prompts.text.clone(),
+        mask: prompts.mask.as_ref().map(|mask| mirrored(mask, count, axes)),
+    }
+}
+
+impl Frame {
+    /// First and last voxel of the crop in it.
+    fn corners(&self, size: Dhw) -> [Dhw; 2] {
+        let half = self.step.map(|step| step / 2.0);
+        let end = |axis: usize| self.start[axis] + (self.count[axis] as f32 - 0.5) * self.step[axis];
+        let clamp = |place: f32, axis: usize| place.round().clamp(0.0, size[axis] as f32 - 1.0) as usize;
+        [
+            std::array::from_fn(|axis| clamp(self.start[axis] - half[axis], axis)),
+            std::array::from_fn(|axis| clamp(end(axis), axis)),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_over_everything_at_its_own_size_changes_nothing() {
+        let size = [3, 4, 5];
+        let data: Vec<f32> = (0..60).map(|value| value as f32).collect();
+        let frame = Frame::whole(size, size);
+        assert_eq!(frame.sample(&data, size), data);
+        assert_eq!(frame.restore(&data, size, -1.0), data);
+        assert!(frame.holds(size));
+    }
+
+    #[test]
+    fn what_is_larger_is_averaged_and_what_lies_outside_is_zero() {
+        let size = [1, 1, 4];
+        let frame = Frame::around([0.0, 0.0, 1.5], [1.0, 1.0, 4.0], [1, 1, 2]);
+        assert_eq!(frame.sample(&[1.0, 3.0, 5.0, 7.0], size), [2.0, 6.0]);
+        let frame = Frame::around([0.0, 0.0, 3.5], [1.0, 1.0, 4.0], [1, 1, 2]);
+        assert_eq!(frame.sample(&[1.0, 3.0, 5.0, 7.0], size), [6.0, 0.0]);
+        assert_eq!(frame.restore(&[1.0, 2.0], size, -9.0), [-9.0, -9.0, 1.0, 1.25]);
+        assert!(!frame.holds(size));
+    }
+
+    #[test]
+    fn a_box_takes_two_thirds_and_a_small_one_is_not_blown_up() {
+        let frame = Frame::focused([[0, 10, 20], [31, 13, 51]], [48; 3]);
+        assert_eq!(frame.step, [1.0, 0.5, 1.0]);
+        let low = frame.place([0, 10, 20]);
+        assert_eq!(low, [8.0, 20.5, 8.0]);
+    }
+
+    #[test]
+    fn prompts_are_mirrored_with_their_window() {
+        let count = [2, 3, 4];
+        let window: Vec<f32> = (0..24).map(|value| value as f32).collect();
+        let prompts = WindowPrompts {
+            points: vec![([1.0, 2.0, 0.0], 1)],
+            bounding_box: Some([0.0, 1.0, 0.0, 1.0, 2.0, 1.0]),
+            mask: Some(window.clone()),
+            ..Default::default()
+        };
+        let at = |data: &[f32], [d, h, w]: [f32; 3]| data[((d * 3.0 + h) * 4.0 + w) as usize];
+        for axes in MIRRORS {
+            let (turned, there) = (mirrored(&window, count, axes), mirrored_prompts(&prompts, count, axes));
+            assert_eq!(mirrored(&turned, count, axes), window);
+            assert_eq!(at(&turned, there.points[0].0), at(&window, [1.0, 2.0, 0.0]));
+            assert_eq!(there.mask.as_deref(), Some(&turned[..]));
+            let corners = there.bounding_box.expect("still there");
+            assert!((0..3).all(|axis| corners[axis] <= corners[axis + 3]), "{corners:?}");
+        }
+        let corners = mirrored_prompts(&prompts, count, [false, false, true]).bounding_box;
+        assert_eq!(corners, Some([0.0, 1.0, 2.0, 1.0, 2.0, 3.0]));
+    }
+
+    #[test]
+    fn a_mask_at_the_edge_of_the_image_does_not_run_out() {
+        let size = [8, 8, 8];
+        let set = vec![1.0; 64];
+        assert!(!runs_out(&set, &Frame::around([3.5; 3], [8.0; 3], [4; 3]), size));
+        assert!(runs_out(&set, &Frame::around([3.5; 3], [4.0; 3], [4; 3]), size));
+        assert!(!runs_out(&[-1.0; 64], &Frame::around([3.5; 3], [4.0; 3], [4; 3]), size));
+    }
+}
