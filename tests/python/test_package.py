@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import re
+import signal
 import threading
 import time
 from pathlib import Path
@@ -190,8 +191,13 @@ def test_control_c_cancels(model):
         _thread.interrupt_main()
         time.sleep(0.3)
 
-    with pytest.raises(KeyboardInterrupt):
-        session.segment(progress=interrupt)
+    # A shell starts background jobs with the signal ignored, and Python then leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            session.segment(progress=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not session.can_undo
 
 

@@ -37,6 +37,7 @@ impl BurnTrainer {
             optimiser: config.optimiser,
             gradient_checkpointing: config.gradient_checkpointing,
             parallel_samples: config.parallel_samples,
+            average: config.average,
             modality_loss_weight: config.modality_loss_weight,
             base: base_learns,
         };

@@ -28,6 +28,9 @@ pub struct TrainerConfig {
     pub gradient_checkpointing: bool,
     /// Compute the samples of a step side by side: faster for a small network, for the memory of all of them at once.
     pub parallel_samples: bool,
+    /// How much of the running average of the weights stays after a step; none: no average. Where there is one, it is what
+    /// is evaluated and saved.
+    pub average: Option<f64>,
     /// Weight of the auxiliary loss that asks the modality's tokens which modality they are; 0 for none.
     pub modality_loss_weight: f64,
 }

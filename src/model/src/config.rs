@@ -171,9 +171,6 @@ pub struct InferenceConfig {
     pub zoom_in: ZoomIn,
     /// How often the focused window is looked at, each time with the mask found before as a prompt.
     pub passes: usize,
-    /// Whether the focused zoom-in also looks at the mirror images of a window, one axis at a time, and takes the mean:
-    /// four times the work. Text is not mirrored: it tells left from right.
-    pub mirror: bool,
     /// Overlap of neighbouring windows in the zoom-in, as a fraction of the window (quirk 43).
     pub overlap: f64,
 }
@@ -250,7 +247,7 @@ impl Default for PreprocessingConfig {
 
 impl Default for InferenceConfig {
     fn default() -> Self {
-        Self { zoom_in: ZoomIn::default(), passes: 1, mirror: false, overlap: 0.5 }
+        Self { zoom_in: ZoomIn::default(), passes: 1, overlap: 0.5 }
     }
 }
 

@@ -16,8 +16,8 @@ pub(crate) enum Key {
     Whole,
     /// The window whose first voxel of the crop this is.
     Window([isize; 3]),
-    /// A window of the focused zoom-in: start and step, as bits, and the axes along which it is mirrored.
-    Frame([[u32; 3]; 2], [bool; 3]),
+    /// A window of the focused zoom-in: start and step, as bits.
+    Frame([[u32; 3]; 2]),
 }
 
 /// Bytes of embeddings kept for one image.

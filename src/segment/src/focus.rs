@@ -10,12 +10,11 @@ use crate::error::Result;
 use crate::guided::found_and_pointed;
 use crate::hooks::{Hooks, Stage};
 use crate::outcome::Report;
-use crate::prepare::{BACKGROUND_LOGIT, Prepared, TrainingVolume, reversed};
+use crate::prepare::{BACKGROUND_LOGIT, Prepared, TrainingVolume};
 use crate::run::Placed;
 use crate::session::Session;
 use crate::windows::Dhw;
 use adaptmedseg_engine::WindowPrompts;
-use adaptmedseg_volume::Reorientation;
 
 /// Share of the window's edge that the structure's box is to take; the training's focused frames have the same.
 const SHARE: f32 = 2.0 / 3.0;
@@ -111,8 +110,8 @@ impl Frame {
         out
     }
 
-    fn key(&self, mirrored: [bool; 3]) -> Key {
-        Key::Frame([self.start, self.step].map(|numbers| numbers.map(f32::to_bits)), mirrored)
+    fn key(&self) -> Key {
+        Key::Frame([self.start, self.step].map(|numbers| numbers.map(f32::to_bits)))
     }
 }
 
@@ -303,44 +302,8 @@ impl Session {
             mask: mask.map(<[f32]>::to_vec),
         };
         let window = frame.sample(&prepared.image, size);
-        let mirrors =
-            if self.model.config().inference.mirror && placed.text.is_none() { &MIRRORS[..] } else { &MIRRORS[..1] };
-        let mut sum = vec![0.0; window.len()];
-        for &axes in mirrors {
-            let embedding = self.encode(frame.key(axes), &mirrored(&window, frame.count, axes), report)?;
-            let logits = self.decode(&embedding, &mirrored_prompts(&prompts, frame.count, axes), report)?.logits;
-            sum.iter_mut().zip(mirrored(&logits, frame.count, axes)).for_each(|(sum, logit)| *sum += logit);
-        }
-        let share = 1.0 / mirrors.len() as f32;
-        sum.iter_mut().for_each(|sum| *sum *= share);
-        Ok(sum)
-    }
-}
-
-/// The mirror images of a window, itself first.
-const MIRRORS: [[bool; 3]; 4] =
-    [[false, false, false], [true, false, false], [false, true, false], [false, false, true]];
-
-/// A window turned round along some axes (d, h, w).
-fn mirrored(data: &[f32], count: Dhw, [d, h, w]: [bool; 3]) -> Vec<f32> {
-    Reorientation { axes: [0, 1, 2], flip: [w, h, d] }.apply_to_slice(data, reversed(count))
-}
-
-/// The prompts of a window that is turned round.
-fn mirrored_prompts(prompts: &WindowPrompts, count: Dhw, axes: [bool; 3]) -> WindowPrompts {
-    let turn = |at: f32, axis: usize| if axes[axis] { count[axis] as f32 - 1.0 - at } else { at };
-    WindowPrompts {
-        points: prompts
-            .points
-            .iter()
-            .map(|(place, label)| (std::array::from_fn(|axis| turn(place[axis], axis)), *label))
-            .collect(),
-        bounding_box: prompts.bounding_box.map(|corners| {
-            let (a, b) = (|axis: usize| turn(corners[axis], axis), |axis: usize| turn(corners[axis + 3], axis));
-            std::array::from_fn(|index| if index < 3 { a(index).min(b(index)) } else { a(index - 3).max(b(index - 3)) })
-        }),
-        text: prompts.text.clone(),
-        mask: prompts.mask.as_ref().map(|mask| mirrored(mask, count, axes)),
+        let embedding = self.encode(frame.key(), &window, report)?;
+        Ok(self.decode(&embedding, &prompts, report)?.logits)
     }
 }
 
@@ -388,29 +351,6 @@ mod tests {
         assert_eq!(frame.step, [1.0, 0.5, 1.0]);
         let low = frame.place([0, 10, 20]);
         assert_eq!(low, [8.0, 20.5, 8.0]);
-    }
-
-    #[test]
-    fn prompts_are_mirrored_with_their_window() {
-        let count = [2, 3, 4];
-        let window: Vec<f32> = (0..24).map(|value| value as f32).collect();
-        let prompts = WindowPrompts {
-            points: vec![([1.0, 2.0, 0.0], 1)],
-            bounding_box: Some([0.0, 1.0, 0.0, 1.0, 2.0, 1.0]),
-            mask: Some(window.clone()),
-            ..Default::default()
-        };
-        let at = |data: &[f32], [d, h, w]: [f32; 3]| data[((d * 3.0 + h) * 4.0 + w) as usize];
-        for axes in MIRRORS {
-            let (turned, there) = (mirrored(&window, count, axes), mirrored_prompts(&prompts, count, axes));
-            assert_eq!(mirrored(&turned, count, axes), window);
-            assert_eq!(at(&turned, there.points[0].0), at(&window, [1.0, 2.0, 0.0]));
-            assert_eq!(there.mask.as_deref(), Some(&turned[..]));
-            let corners = there.bounding_box.expect("still there");
-            assert!((0..3).all(|axis| corners[axis] <= corners[axis + 3]), "{corners:?}");
-        }
-        let corners = mirrored_prompts(&prompts, count, [false, false, true]).bounding_box;
-        assert_eq!(corners, Some([0.0, 1.0, 2.0, 1.0, 2.0, 3.0]));
     }
 
     #[test]

@@ -122,6 +122,7 @@ pub fn finetune(
         optimiser: options.optimiser.clone(),
         gradient_checkpointing: options.gradient_checkpointing,
         parallel_samples: false,
+        average: None,
         modality_loss_weight: options.modality_loss_weight,
     };
     let description = adapter.config().clone();

@@ -24,6 +24,7 @@ fn learner(case: &TrainingCase, adapter: Option<Adapter>, base: &[&str], checkpo
         optimiser: OptimiserConfig { weight_decay: 0.0, clip_norm: None, ..Default::default() },
         gradient_checkpointing: checkpointing,
         parallel_samples: false,
+        average: None,
         modality_loss_weight: 0.0,
         base: base.iter().map(|&prefix| prefix.to_owned()).collect(),
     };

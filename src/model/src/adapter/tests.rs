@@ -66,6 +66,7 @@ fn learner(network: &SegVol, adapter: Adapter) -> Learner {
         optimiser: OptimiserConfig::default(),
         gradient_checkpointing: false,
         parallel_samples: false,
+        average: None,
         modality_loss_weight: 0.0,
         base: Vec::new(),
     };

@@ -27,6 +27,9 @@ pub struct LearnerConfig {
     pub gradient_checkpointing: bool,
     /// Compute the samples of a step side by side: faster for a small network, for the memory of all of them at once.
     pub parallel_samples: bool,
+    /// How much of the running average of the base's weights stays after a step, such as 0.998; none: no average. Where there
+    /// is one, it is what is evaluated and saved: it lacks the noise of single steps (Polyak and Juditsky 1992).
+    pub average: Option<f64>,
     /// Weight of the loss that asks a prior's modality tokens which modality they are; 0 for none.
     pub modality_loss_weight: f64,
     /// Beginnings of the names of those base weights that learn too: none for an adapter, `""` for all. The text encoder
@@ -67,6 +70,8 @@ pub struct Learner {
     model: ModelConfig,
     device: Device,
     base: SegVol,
+    /// The running average of `base`.
+    average: Option<SegVol>,
     adapter: Option<Adapter>,
     optimiser: Optimiser,
 }
@@ -127,12 +132,14 @@ impl Learner {
             base.with_adapter(adapter)?;
         }
         let optimiser = Optimiser::new(config.optimiser.clone());
-        Ok(Self { config, model, device, base: base.without_adapter(), adapter, optimiser })
+        let base = base.without_adapter();
+        let average = config.average.map(|_| base.clone());
+        Ok(Self { config, model, device, base, average, adapter, optimiser })
     }
 
-    /// Every weight of the base as it stands, by name.
+    /// Every weight of the base by name: their average where there is one, else as they stand.
     pub fn weights(&self) -> NamedTensors {
-        parameters::export(&self.base)
+        parameters::export(self.average.as_ref().unwrap_or(&self.base))
     }
 
     /// The adapter as it stands.
@@ -140,14 +147,15 @@ impl Learner {
         self.adapter.as_ref()
     }
 
-    /// The network as it stands, outside autodiff.
+    /// The network as it stands, its base averaged where it is, outside autodiff.
     ///
     /// # Errors
     /// None that [`new`](Self::new) has not had.
     pub fn network(&self) -> Result<SegVol> {
+        let base = self.average.as_ref().unwrap_or(&self.base);
         match &self.adapter {
-            Some(adapter) => self.base.with_adapter(adapter),
-            None => Ok(self.base.clone()),
+            Some(adapter) => base.with_adapter(adapter),
+            None => Ok(base.clone()),
         }
     }
 
@@ -350,7 +358,22 @@ impl Learner {
             self.adapter = Some(adapter.with_weights(parameters::update(adapter.weights().clone(), &mut change)));
         }
         if !self.config.base.is_empty() {
-            self.base = parameters::update(self.base.clone(), &mut change);
+            let mut fresh = NamedGradients::new();
+            self.base = parameters::update(self.base.clone(), |name, flat| {
+                let changed = change(name, flat)?;
+                if self.config.average.is_some() {
+                    fresh.insert(name.to_owned(), changed.clone());
+                }
+                Some(changed)
+            });
+            if let (Some(average), Some(most)) = (&self.average, self.config.average) {
+                // Less at first, when the weights are still far from where they will be.
+                let steps = optimiser.steps() as f64;
+                let kept = most.min((1.0 + steps) / (10.0 + steps));
+                self.average = Some(parameters::update(average.clone(), |name, flat| {
+                    Some(flat * kept + fresh.remove(name)? * (1.0 - kept))
+                }));
+            }
         }
         let mean = |of: &dyn Fn(&Losses) -> f64| all.iter().map(of).sum::<f64>() * share;
         let parts = all.first().map_or(0, |losses| losses.parts.len());
@@ -400,9 +423,14 @@ impl Learner {
             add(parameters::export(adapter.weights()));
         }
         if !self.config.base.is_empty() {
-            let mut base = parameters::export(&self.base);
-            base.retain(|name, _| self.learns(name));
-            add(base);
+            let learning = |network: &SegVol| {
+                let mut weights = parameters::export(network);
+                weights.retain(|name, _| self.learns(name));
+                weights
+            };
+            add(learning(&self.base));
+            let average = self.average.iter().flat_map(learning);
+            state.extend(average.map(|(name, tensor)| (format!("{AVERAGE}{name}"), tensor)));
         }
         state
     }
@@ -412,30 +440,31 @@ impl Learner {
     /// # Errors
     /// A weight that is absent or has another size; then nothing has changed.
     pub fn restore(&mut self, state: &NamedTensors) -> Result<()> {
-        let raw = |name: &str| {
-            let (shape, data) = state.get(&format!("{PARAMETER}{name}"))?;
+        let kept = |kind: &str, name: &str| {
+            let (shape, data) = state.get(&format!("{kind}{name}"))?;
             Some(crate::RawTensor::from_f32(shape.clone(), data))
         };
+        let raw = |name: &str| kept(PARAMETER, name);
         let adapter = match &self.adapter {
             Some(adapter) => {
                 Some(adapter.with_weights(parameters::load(adapter.weights().clone(), &self.device, raw)?))
             }
             None => None,
         };
-        let base = if self.config.base.is_empty() {
-            None
-        } else {
-            let fixed = parameters::export(&self.base);
+        let fixed = parameters::export(&self.base);
+        let load = |kind: &str| {
             let either = |name: &str| {
-                raw(name).or_else(|| {
+                kept(kind, name).or_else(|| {
                     let (shape, data) = fixed.get(name).filter(|_| !self.learns(name))?;
                     Some(crate::RawTensor::from_f32(shape.clone(), data))
                 })
             };
-            Some(parameters::load(self.base.clone(), &self.device, either)?)
+            parameters::load(self.base.clone(), &self.device, either)
         };
+        let base = if self.config.base.is_empty() { self.base.clone() } else { load(PARAMETER)? };
+        let average = self.average.as_ref().map(|_| load(AVERAGE)).transpose()?;
         let optimiser = Optimiser::restored(self.config.optimiser.clone(), state, &self.device)?;
-        (self.adapter, self.base, self.optimiser) = (adapter, base.unwrap_or_else(|| self.base.clone()), optimiser);
+        (self.adapter, self.base, self.average, self.optimiser) = (adapter, base, average, optimiser);
         Ok(())
     }
 
@@ -447,6 +476,8 @@ impl Learner {
 
 /// What a state's weights are called by, before their names.
 const PARAMETER: &str = "parameter.";
+/// And their averages.
+const AVERAGE: &str = "average.";
 
 /// The encoder's output.
 struct Encoded {

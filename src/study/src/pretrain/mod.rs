@@ -52,7 +52,7 @@ pub fn small_config() -> ModelConfig {
             clip_percentiles: [0.5, 99.5],
             ..PreprocessingConfig::default()
         },
-        inference: InferenceConfig { zoom_in: ZoomIn::Focus, ..InferenceConfig::default() },
+        inference: InferenceConfig { zoom_in: ZoomIn::Focus, passes: 2, ..InferenceConfig::default() },
         ..ModelConfig::default()
     }
 }

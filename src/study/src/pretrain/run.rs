@@ -28,6 +28,8 @@ const SCENES: u64 = 96;
 const SAMPLES_PER_SCENE: u64 = 40;
 /// The held-out scenes are far beyond those of any run.
 const HELD_OUT: u64 = 1 << 40;
+/// How much of the weights' running average stays after a step: about 500 steps count.
+const AVERAGE: f64 = 0.998;
 /// Held-out samples.
 const VALIDATION_SAMPLES: u64 = 60;
 
@@ -171,6 +173,7 @@ pub fn pretrain(
         optimiser: OptimiserConfig { beta2: 0.99, weight_decay: 0.02, clip_norm: Some(1.0), ..Default::default() },
         gradient_checkpointing: false,
         parallel_samples: true,
+        average: Some(AVERAGE),
         modality_loss_weight: 0.0,
     };
     let trainer = engine.trainer(Learns::Weights(vec![String::new()]), trainer)?;

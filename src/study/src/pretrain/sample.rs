@@ -38,8 +38,12 @@ pub(crate) struct Drawn {
 /// The share of the window's edge that a box takes in the focused zoom-in.
 const FOCUS_SHARE: f32 = 2.0 / 3.0;
 
+/// How much wider each further look around points is, as in the focused zoom-in.
+const WIDEN: f32 = 1.6;
 /// Fewest voxels of a window that the structure has.
 const MIN_INSIDE: usize = 30;
+/// Structures that stand out less than this are seldom taken.
+const MIN_CONTRAST: f32 = 0.12;
 
 /// Draws a sample; `None` where the window came out without the structure.
 pub(crate) fn draw(stage: &Stage, size: [usize; 3], seed: u64, number: u64) -> Option<Drawn> {
@@ -67,30 +71,76 @@ pub(crate) fn draw(stage: &Stage, size: [usize; 3], seed: u64, number: u64) -> O
         (false, 55..82) => "points",
         (false, _) => "points refined",
     };
+    let mut anchors = Vec::new();
     let frame = match kind {
-        "text" => whole(scene, random),
-        "points" => loose(scene, found, count, random),
+        "text" => whole(scene, count, random),
+        "points" => {
+            anchors = places(scene, found, random)?;
+            around(scene, &anchors, count, random)
+        }
         _ => focused(found, count, random),
     };
     let mut view = frame::view(scene, &appearance, &frame, count, &structure.labels, random);
-    if !text {
-        turn(&mut view, size, random);
-    }
+    // Text tells left from right.
+    let plan = if text { Reorientation::identity() } else { turn(count, random) };
+    view = View { image: plan.apply_to_slice(&view.image, count), target: plan.apply_to_slice(&view.target, count) };
     let inside: Vec<usize> = (0..view.target.len()).filter(|&index| view.target[index] > 0.5).collect();
-    if inside.len() < MIN_INSIDE {
+    if inside.len() < MIN_INSIDE || (contrast(&view, &inside, size) < MIN_CONTRAST && random.random_bool(0.8)) {
         return None;
     }
     let mut prompts = WindowPrompts::default();
     if kind.starts_with("box") {
         prompts.bounding_box = Some(jittered(&inside, size, random));
     }
-    if kind.contains("points") || kind == "box refined" && random.random_bool(0.5) {
-        prompts.points = points(&view.target, &inside, size, random);
+    if kind == "points" {
+        prompts.points = anchors
+            .iter()
+            .map(|&anchor| {
+                let place =
+                    std::array::from_fn(|axis| f64::from((anchor[axis] - frame.start[axis]) / frame.step[axis]));
+                let [x, y, z] = plan.map_point(count, place).map(|at| at as f32);
+                ([z, y, x], 1)
+            })
+            .collect();
+        negatives(&mut prompts.points, &view.target, &inside, size, random);
+    } else if kind.contains("points") || kind == "box refined" && random.random_bool(0.5) {
+        for _ in 0..random.random_range(1..=5) {
+            let index = inside[random.random_range(0..inside.len())];
+            prompts.points.push((place(index, size).map(|at| at as f32), 1));
+        }
+        negatives(&mut prompts.points, &view.target, &inside, size, random);
     }
     if kind.ends_with("refined") {
         prompts.mask = Some(spoiled(&view.target, size, random));
     }
     Some(Drawn { view, prompts, text: text.then(|| structure.name.clone()), kind })
+}
+
+/// How far the structure's mean intensity is from that of what surrounds it, in their standard deviations: where it is
+/// not, nothing can be learned but to guess.
+fn contrast(view: &View, inside: &[usize], size: [usize; 3]) -> f32 {
+    let (mut low, mut high) = (size, [0; 3]);
+    for &index in inside {
+        for (axis, at) in place(index, size).into_iter().enumerate() {
+            low[axis] = low[axis].min(at);
+            high[axis] = high[axis].max(at);
+        }
+    }
+    let mut sums = [[0f32; 3]; 2];
+    for (index, &value) in view.image.iter().enumerate() {
+        let at = place(index, size);
+        if (0..3).all(|axis| at[axis] + 3 >= low[axis] && at[axis] <= high[axis] + 3) {
+            let [count, first, second] = &mut sums[usize::from(view.target[index] > 0.5)];
+            *count += 1.0;
+            *first += value;
+            *second += value * value;
+        }
+    }
+    let [(outer, outer_deviation), (inner, inner_deviation)] = sums.map(|[count, first, second]| {
+        let mean = first / count.max(1.0);
+        (mean, (second / count.max(1.0) - mean * mean).max(0.0).sqrt())
+    });
+    (inner - outer).abs() / (inner_deviation + outer_deviation + 1e-3)
 }
 
 /// A structure, the large and the small alike.
@@ -101,11 +151,13 @@ fn choose<'a>(stage: &'a Stage, text: bool, random: &mut impl Rng) -> Option<&'a
 }
 
 /// A frame over everything.
-fn whole(scene: &Scene, random: &mut impl Rng) -> Frame {
-    let start: [f32; 3] = std::array::from_fn(|axis| scene.size[axis] as f32 * between(random, -0.08, 0.08));
-    let extent: [f32; 3] = std::array::from_fn(|axis| scene.size[axis] as f32 * between(random, 0.9, 1.1));
-    let centre = std::array::from_fn(|axis| start[axis] + scene.size[axis] as f32 / 2.0 - 0.5);
-    Frame::around(centre, extent, [48; 3])
+fn whole(scene: &Scene, count: [usize; 3], random: &mut impl Rng) -> Frame {
+    let extent: [f32; 3] = std::array::from_fn(|axis| scene.size[axis] as f32 * between(random, 0.95, 1.1));
+    let centre = std::array::from_fn(|axis| {
+        let size = scene.size[axis] as f32;
+        (size - 1.0) / 2.0 + size * between(random, -0.03, 0.03)
+    });
+    Frame::around(centre, extent, count)
 }
 
 /// A frame that the structure's box nearly fills, as the focused zoom-in lays it.
@@ -122,32 +174,46 @@ fn focused(found: &Found, count: [usize; 3], random: &mut impl Rng) -> Frame {
     Frame::around(centre, extent, count)
 }
 
-/// A frame of cubic voxels somewhere around a part of the structure, at any scale.
-fn loose(scene: &Scene, found: &Found, count: [usize; 3], random: &mut impl Rng) -> Frame {
-    let fine = scene.spacing.iter().copied().fold(f32::INFINITY, f32::min);
-    let cell = fine * 2f32.powf(between(random, -0.3, 1.8));
-    let extent: [f32; 3] = std::array::from_fn(|axis| count[axis] as f32 * cell / scene.spacing[axis]);
-    let centre = std::array::from_fn(|axis| {
-        let (start, end) = (found.start[axis] as f32, found.end[axis] as f32);
-        // Anywhere that keeps a part of it in sight.
-        let away = ((end - start) * 0.35).min(extent[axis] * 0.3);
-        (start + end - 1.0) / 2.0 + away * between(random, -1.0, 1.0)
-    });
-    Frame::around(centre, extent, count)
+/// One to five voxels of the structure; one as often as several.
+fn places(scene: &Scene, found: &Found, random: &mut impl Rng) -> Option<Vec<[f32; 3]>> {
+    let labels = &scene.structures[found.index].labels;
+    let wanted = if random.random_bool(0.5) { 1 } else { random.random_range(2..=5) };
+    let mut places = Vec::new();
+    for _ in 0..2000 {
+        let at: [usize; 3] = std::array::from_fn(|axis| random.random_range(found.start[axis]..found.end[axis]));
+        if labels.contains(&scene.labels[at[0] + scene.size[0] * (at[1] + scene.size[1] * at[2])]) {
+            places.push(at.map(|at| at as f32));
+            if places.len() == wanted {
+                return Some(places);
+            }
+        }
+    }
+    None
 }
 
-/// Flips axes, and exchanges them where the window is a cube.
-fn turn(view: &mut View, size: [usize; 3], random: &mut impl Rng) {
+/// A frame of cubic voxels around points, at one of the scales at which the focused zoom-in looks around.
+fn around(scene: &Scene, places: &[[f32; 3]], count: [usize; 3], random: &mut impl Rng) -> Frame {
+    let range: [[f32; 2]; 3] = std::array::from_fn(|axis| {
+        let along = || places.iter().map(|place| place[axis]);
+        [along().fold(f32::INFINITY, f32::min), along().fold(f32::NEG_INFINITY, f32::max)]
+    });
+    let fine = scene.spacing.iter().copied().fold(f32::INFINITY, f32::min);
+    let mut cell = fine * WIDEN.powi(random.random_range(0..4)) * between(random, 0.9, 1.1);
+    loop {
+        let extent: [f32; 3] = std::array::from_fn(|axis| count[axis] as f32 * cell / scene.spacing[axis]);
+        if (0..3).all(|axis| range[axis][1] - range[axis][0] <= 0.8 * extent[axis]) {
+            return Frame::around(range.map(|[low, high]| (low + high) / 2.0), extent, count);
+        }
+        cell *= WIDEN;
+    }
+}
+
+/// A random way to flip axes, and to exchange them where the window is a cube.
+fn turn(count: [usize; 3], random: &mut impl Rng) -> Reorientation {
     let flip: [bool; 3] = std::array::from_fn(|_| random.random_bool(0.5));
-    let cube = size[0] == size[1] && size[1] == size[2];
-    let order = if cube {
-        [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]][random.random_range(0..6)]
-    } else {
-        [0, 1, 2]
-    };
-    let plan = Reorientation { axes: order, flip };
-    let change = |data: &[f32]| plan.apply_to_slice(data, [size[2], size[1], size[0]]);
-    *view = View { image: change(&view.image), target: change(&view.target) };
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let cube = count[0] == count[1] && count[1] == count[2];
+    Reorientation { axes: orders[if cube { random.random_range(0..6) } else { 0 }], flip }
 }
 
 fn place(index: usize, [_, height, width]: [usize; 3]) -> [usize; 3] {
@@ -174,25 +240,26 @@ fn jittered(inside: &[usize], size: [usize; 3], random: &mut impl Rng) -> [f32; 
     std::array::from_fn(|index| if index < 3 { low[index] } else { high[index - 3] })
 }
 
-/// One to five points inside, and now and then some outside but near.
-fn points(target: &[f32], inside: &[usize], size: [usize; 3], random: &mut impl Rng) -> Vec<([f32; 3], i8)> {
-    let mut points = Vec::new();
-    for _ in 0..random.random_range(1..=5) {
-        let index = inside[random.random_range(0..inside.len())];
-        points.push((place(index, size).map(|at| at as f32), 1));
+/// Adds, now and then, points outside but near.
+fn negatives(
+    points: &mut Vec<([f32; 3], i8)>,
+    target: &[f32],
+    inside: &[usize],
+    size: [usize; 3],
+    random: &mut impl Rng,
+) {
+    if !random.random_bool(0.25) {
+        return;
     }
-    if random.random_bool(0.3) {
-        for _ in 0..random.random_range(1..=3) {
-            let near = place(inside[random.random_range(0..inside.len())], size);
-            let at: [usize; 3] = std::array::from_fn(|axis| {
-                (near[axis] as f32 + between(random, -10.0, 10.0)).clamp(0.0, size[axis] as f32 - 1.0) as usize
-            });
-            if target[(at[0] * size[1] + at[1]) * size[2] + at[2]] < 0.2 {
-                points.push((at.map(|at| at as f32), 0));
-            }
+    for _ in 0..random.random_range(1..=3) {
+        let near = place(inside[random.random_range(0..inside.len())], size);
+        let at: [usize; 3] = std::array::from_fn(|axis| {
+            (near[axis] as f32 + between(random, -10.0, 10.0)).clamp(0.0, size[axis] as f32 - 1.0) as usize
+        });
+        if target[(at[0] * size[1] + at[1]) * size[2] + at[2]] < 0.2 {
+            points.push((at.map(|at| at as f32), 0));
         }
     }
-    points
 }
 
 /// A mask as a first attempt might have left it: parts grown, parts shrunk, parts missing.
