@@ -21,6 +21,14 @@ pub enum Error {
         /// Which entry, and what is wrong with it.
         message: String,
     },
+    /// A data set that cannot be used.
+    #[error("{}: {message}", path.display())]
+    Dataset {
+        /// The list, or the file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// Pairs or options that cannot be used.
     #[error("{message}")]
     InvalidArgument {
@@ -61,7 +69,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Segment(error) => error.kind(),
-            Self::Pairs { .. } => ErrorKind::Format,
+            Self::Pairs { .. } | Self::Dataset { .. } => ErrorKind::Format,
             Self::InvalidArgument { .. } => ErrorKind::InvalidArgument,
             Self::Exists { .. } => ErrorKind::Exists,
             Self::Io { .. } => ErrorKind::Io,
@@ -75,6 +83,7 @@ impl Error {
             Self::Pairs { .. } => {
                 Some("a list is made of objects with image, mask, label or label_id, task, modality".into())
             }
+            Self::Dataset { .. } => Some("prepare the data set again".into()),
             Self::InvalidArgument { hint, .. } => hint.clone(),
             Self::Exists { hint, .. } => Some(hint.clone()),
             Self::Io { .. } => Some("check the path and its permissions".into()),

@@ -5,6 +5,7 @@
 //! resumed is the run that was not.
 
 mod data;
+mod dataset;
 mod error;
 mod evaluate;
 mod options;
@@ -18,6 +19,7 @@ mod run;
 mod sampling;
 mod schedule;
 
+pub use dataset::{DATASET_FILE, Dataset, DatasetCase, DatasetFile, DatasetMask, Normalisation, Part};
 pub use error::{Error, Result};
 pub use options::{FineTuneOptions, Method, adapter_config, with_pairs};
 pub use pairs::{Split, TrainingPair, read_pairs};

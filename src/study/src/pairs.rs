@@ -1,5 +1,6 @@
 //! Where training pairs come from: a list, a folder with a list, or memory.
 
+use crate::dataset::{Dataset, Part};
 use crate::error::{Error, Result};
 use adaptmedseg_volume::{ReadOptions, Volume, read, read_labels};
 use serde::Deserialize;
@@ -79,7 +80,9 @@ impl LabelIds {
 /// The list in a data set folder.
 const LIST: &str = "pairs.json";
 
-/// Reads the pairs of a list, or of a folder that holds a `pairs.json`.
+/// Reads the pairs of a list, or of a folder that holds a `pairs.json` or is a data set.
+///
+/// Of a data set every structure of every case that is not empty is a pair, but for the cases kept for tests.
 ///
 /// A list is a JSON array of objects: `image` and `mask` (files, relative to the list), and optionally `label` (name of
 /// the structure), `label_id` (its value in the mask, or a list of values; without it every voxel other than 0), `task` (default: the label),
@@ -89,6 +92,9 @@ const LIST: &str = "pairs.json";
 /// A list that is absent, malformed or empty; an entry whose files cannot be read, lie on different grids, or whose mask
 /// holds nothing. The message names the entry.
 pub fn read_pairs(path: &Path) -> Result<Vec<TrainingPair>> {
+    if Dataset::is_in(path) {
+        return pairs_of(path);
+    }
     let list = if path.is_dir() { path.join(LIST) } else { path.to_owned() };
     let text = std::fs::read(&list).map_err(|error| Error::io(&list, error))?;
     let wrong = |message: String| Error::Pairs { path: list.clone(), message };
@@ -135,6 +141,35 @@ pub fn read_pairs(path: &Path) -> Result<Vec<TrainingPair>> {
             split: entry.split,
             name,
         });
+    }
+    Ok(pairs)
+}
+
+fn pairs_of(folder: &Path) -> Result<Vec<TrainingPair>> {
+    let dataset = Dataset::read(folder)?;
+    let mut pairs = Vec::new();
+    for case in &dataset.cases {
+        let split = match case.part {
+            Part::Train => Split::Train,
+            Part::Validation => Split::Validation,
+            Part::Test => continue,
+        };
+        let image = case.read_image(folder)?;
+        for (structure, _) in case.masks.iter().filter(|(_, mask)| mask.voxels > 0) {
+            pairs.push(TrainingPair {
+                image: image.clone(),
+                mask: case.read_mask(folder, structure, &image)?,
+                label: Some(structure.clone()),
+                task: Some(structure.clone()),
+                modality: Some(case.modality.clone()),
+                subject: Some(case.subject.clone()),
+                split: Some(split),
+                name: format!("{} ({structure})", case.id),
+            });
+        }
+    }
+    if pairs.is_empty() {
+        return Err(Error::Dataset { path: folder.to_owned(), message: "nothing in it is for training".into() });
     }
     Ok(pairs)
 }
