@@ -9,7 +9,8 @@ mod volume;
 pub use error::{Error, ErrorKind, Result};
 pub use geometry::{Geometry, Reorientation};
 pub use io::{
-    ImageInfo, ReadOptions, Scalar, ScalarType, WriteOptions, read, read_info, read_labels, write, write_like,
+    DicomSeries, ImageInfo, ReadOptions, Scalar, ScalarType, Stack, WriteOptions, read, read_dicom_series, read_info,
+    read_labels, read_tiff, read_tiff_labels, write, write_like,
 };
 pub use preprocess::Region;
 pub use volume::{NonFinite, Volume, sanitise};

@@ -1,11 +1,15 @@
-//! Image files: NIfTI-1 and -2, MetaImage.
+//! Image files: NIfTI-1 and -2, MetaImage; and, to read only, DICOM series and stacks of TIFF pages.
 
+mod dicom;
 mod gunzip;
 mod metaimage;
 mod nifti;
 mod scalar;
+mod tiff;
 
+pub use dicom::{DicomSeries, read_dicom_series};
 pub use scalar::{Scalar, ScalarType};
+pub use tiff::{Stack, read_tiff, read_tiff_labels};
 
 use crate::error::{Error, Result};
 use crate::geometry::Geometry;
