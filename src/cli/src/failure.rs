@@ -55,7 +55,7 @@ impl Failure {
         if self.code != Code::Cancelled {
             return self;
         }
-        let message = "cancelled; what was learned so far is kept";
+        let message = "cancelled; what was done so far is kept";
         Self::new(self.code, message, Some("the same command with --resume goes on"))
     }
 
@@ -140,7 +140,7 @@ impl From<adaptmedseg_study::Error> for Failure {
         use adaptmedseg_study::Error as Study;
         let code = match error {
             Study::Segment(error) => return error.into(),
-            Study::Pairs { .. } => Code::BadData,
+            Study::Pairs { .. } | Study::Dataset { .. } | Study::Source { .. } => Code::BadData,
             Study::InvalidArgument { .. } => Code::Usage,
             Study::Exists { .. } | Study::Io { .. } => Code::Io,
             _ => Code::Internal,

@@ -13,6 +13,7 @@ mod interrupt;
 mod outputs;
 mod overlay;
 mod phantom;
+mod prepare;
 mod pretrain;
 mod progress;
 mod report;
@@ -52,6 +53,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Info(args) => info::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Segment(args) => segment::run(&args),
+        Command::Prepare(args) => prepare::run(&args),
         Command::Finetune(args) => finetune::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Phantom(args) => phantom::run(&args),

@@ -29,6 +29,16 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// A downloaded data set, or a file in it, that cannot be used.
+    #[error("{}: {message}", path.display())]
+    Source {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// Pairs or options that cannot be used.
     #[error("{message}")]
     InvalidArgument {
@@ -61,6 +71,10 @@ impl Error {
         Self::InvalidArgument { message: message.into(), hint: Some(hint.into()) }
     }
 
+    pub(crate) fn source_data(path: impl Into<PathBuf>, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Source { path: path.into(), message: message.into(), hint: hint.into() }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source }
     }
@@ -69,7 +83,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Segment(error) => error.kind(),
-            Self::Pairs { .. } | Self::Dataset { .. } => ErrorKind::Format,
+            Self::Pairs { .. } | Self::Dataset { .. } | Self::Source { .. } => ErrorKind::Format,
             Self::InvalidArgument { .. } => ErrorKind::InvalidArgument,
             Self::Exists { .. } => ErrorKind::Exists,
             Self::Io { .. } => ErrorKind::Io,
@@ -85,7 +99,7 @@ impl Error {
             }
             Self::Dataset { .. } => Some("prepare the data set again".into()),
             Self::InvalidArgument { hint, .. } => hint.clone(),
-            Self::Exists { hint, .. } => Some(hint.clone()),
+            Self::Exists { hint, .. } | Self::Source { hint, .. } => Some(hint.clone()),
             Self::Io { .. } => Some("check the path and its permissions".into()),
         }
     }

@@ -1,4 +1,6 @@
-//! Fine-tuning runs: from pairs of image and mask to an adapter.
+//! Data sets and fine-tuning runs: from what was downloaded to pairs of image and mask, and from those to an adapter.
+//!
+//! [`prepare()`] turns downloaded data sets into one on disk.
 //!
 //! [`finetune`] drives a [`Trainer`](adaptmedseg_engine::Trainer) and knows nothing of how it computes. Every random
 //! choice of a step comes from the run's seed and the number of the step alone, so that a run which was killed and
@@ -12,6 +14,7 @@ mod options;
 mod pairs;
 mod partial;
 mod phantom;
+mod prepare;
 mod pretrain;
 mod prompts;
 mod random;
@@ -24,6 +27,10 @@ pub use error::{Error, Result};
 pub use options::{FineTuneOptions, Method, adapter_config, with_pairs};
 pub use pairs::{Split, TrainingPair, read_pairs};
 pub use phantom::{Phantom, PhantomModality};
+pub use prepare::{
+    CaseNotes, Class, Classes, Foreground, Layout, PrepareHooks, PrepareOptions, PrepareProgress, PrepareReport,
+    Shares, prepare,
+};
 pub use pretrain::{
     PretrainHooks, PretrainOptions, PretrainProgress, PretrainReport, PretrainValidation, pretrain, small_config,
 };

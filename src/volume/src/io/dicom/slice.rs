@@ -59,6 +59,14 @@ impl Fields<'_> {
         number.ok_or_else(|| Error::format(self.path, format!("a DICOM image without {name}")))
     }
 
+    /// Rows or columns, which DICOM counts in 16 bits.
+    fn side(&self, tag: Tag, name: &str) -> Result<usize> {
+        match self.whole(tag, name)? {
+            count @ 1..=0xffff => Ok(count as usize),
+            count => Err(Error::format(self.path, format!("a DICOM image of {count} {name}"))),
+        }
+    }
+
     fn numbers<const N: usize>(&self, tag: Tag, name: &str) -> Result<[f64; N]> {
         let numbers = self.object.element(tag).ok().and_then(|element| element.to_multi_float64().ok());
         let numbers = numbers.and_then(|numbers| <[f64; N]>::try_from(numbers).ok());
@@ -116,9 +124,7 @@ impl Slice {
         let object = dicom_object::from_reader(&bytes[..])
             .map_err(|error| Error::format(&path, format!("its DICOM structure is malformed: {error}")))?;
         let fields = Fields { path: &path, object: &object };
-        let [rows, columns] =
-            [(tags::ROWS, "Rows"), (tags::COLUMNS, "Columns")].map(|(tag, name)| fields.whole(tag, name));
-        let size = [columns? as usize, rows? as usize];
+        let size = [fields.side(tags::COLUMNS, "Columns")?, fields.side(tags::ROWS, "Rows")?];
         let [x0, x1, x2, y0, y1, y2] = fields.numbers(tags::IMAGE_ORIENTATION_PATIENT, "ImageOrientationPatient")?;
         let [between_rows, between_columns] = fields.numbers(tags::PIXEL_SPACING, "PixelSpacing")?;
         let pixels = fields.pixels()?;
