@@ -17,10 +17,12 @@ trap 'rm -rf "$work"' EXIT
 
 # The newest that this was tested with; every other version may name its symbols otherwise.
 SLICER_CORE=5.13.31053.0
+# Later ones are built for Python 3.12 and count references wrongly in older ones.
+PYSIDE=6.10.1
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet "slicer-core==$SLICER_CORE" PySide6-Essentials ctk-cli slicerio SimpleITK pydicom \
+"$venv/bin/python" -m pip install --quiet "slicer-core==$SLICER_CORE" "PySide6-Essentials==$PYSIDE" ctk-cli slicerio SimpleITK pydicom \
     nibabel pynrrd numpy pytest
 wheel=${ADAPTMEDSEG_WHEEL:-}
 if [ -z "$wheel" ]; then
