@@ -45,7 +45,8 @@ missing=()
 for pair in cmake:cmake ninja:ninja-build valgrind:valgrind pkg-config:pkg-config g++:g++ nm:binutils; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
-compgen -G '/usr/lib/*/cmake/ITK-5*' >/dev/null || missing+=(libinsighttoolkit5-dev)
+compgen -G '/usr/lib/cmake/ITK-5*' >/dev/null || compgen -G '/usr/lib/*/cmake/ITK-5*' >/dev/null ||
+     missing+=(libinsighttoolkit5-dev)
 if ((${#missing[@]})) && [[ ${ADAPTMEDSEG_INSTALL:-1} == 1 ]] && command -v apt-get >/dev/null; then
     as_root=()
     ((EUID == 0)) || as_root=(sudo)

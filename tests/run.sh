@@ -123,7 +123,15 @@ else
 fi
 
 # Programs in C and C++ against the installed library
-[ -f tests/hosts.sh ] && step "hosts in C and C++" bash tests/hosts.sh
+step "hosts in C and C++" bash tests/hosts.sh
+
+# The extension of 3D Slicer, after what installs CMake and ITK
+if "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps -d "$tools/probe" slicer-core > /dev/null 2>&1; then
+    ADAPTMEDSEG_WHEEL=$(ls "$tools"/wheels/adaptmedseg-*.whl 2> /dev/null) \
+        ADAPTMEDSEG_LIBRARY_DIR=$CARGO_TARGET_DIR/release step "3D Slicer" bash tests/slicer.sh
+else
+    skip "the package slicer-core cannot be installed: nothing of the extension of 3D Slicer is tested"
+fi
 
 skipped=$(wc -l < "$logs/skipped")
 ignored=$(cat "$logs"/*.log | grep -E '^test result:' > "$logs/counts"; count "$logs/counts" ignored)

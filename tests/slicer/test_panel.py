@@ -260,6 +260,7 @@ def test_a_picture_of_the_panel(widget, application, lps_ball, tmp_path):
     widget.ui.text.setEditText("spleen")
     widget.ui.segmentButton.click()
     until(application, idle(widget))
+    widget.ui.modelsFolder.currentPath = "/home/me/AdaptMedSeg"
     panel = qt_standin.unwrap(widget.panel)
     panel.resize(430, panel.sizeHint().height())
     panel.show()

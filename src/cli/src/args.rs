@@ -64,13 +64,13 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Optimiser steps
-    #[arg(long, value_name = "N", default_value_t = 12_000)]
+    #[arg(long, value_name = "N", default_value_t = 4300)]
     pub steps: u64,
     /// Windows per step
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub batch: usize,
     /// Highest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 5e-4)]
+    #[arg(long, value_name = "RATE", default_value_t = 8e-4)]
     pub lr: f64,
     /// Everything random comes from it
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -5,12 +5,14 @@
 //! is from them along a path that crosses no edge (geodesic distance, as DeepIGeoS, Wang et al., arXiv 1707.00652).
 
 /// Volumes that the path is fed with: see [`DenseInput::volume`].
-pub(crate) const INPUT_CHANNELS: usize = 9;
+pub(crate) const INPUT_CHANNELS: usize = 11;
 
 /// Standard deviation of a point's blob, in voxels of the window.
 const POINT_SIGMA: f32 = 1.5;
 /// Smallest standard deviation intensities are divided by, in units of the window's range.
 const MIN_DEVIATION: f32 = 0.002;
+/// From here on a point's blob counts as the point.
+const SEED: f32 = 0.75;
 /// Part of the ellipsoid's radius that counts as surely inside, where there is nothing but a box.
 const CORE: f32 = 0.3;
 /// Bins of the histogram that a window is equalised by.
@@ -18,11 +20,13 @@ const FINE_BINS: usize = 2048;
 /// Bins of the intensity histograms, and the standard deviation they are smoothed by, in bins.
 const BINS: usize = 64;
 const BIN_SIGMA: f32 = 2.0;
-/// Cost of a step to a neighbour without a change of intensity, and of a change by one deviation; the distance at which
-/// the geodesic channel has fallen to 1/e.
+/// Cost of a step to a neighbour without a change of intensity; the distance at which nearness has fallen to 1/e.
 const STEP_COST: f32 = 0.04;
-const CHANGE_COST: f32 = 0.5;
 const REACH: f32 = 2.0;
+/// Cost of a change by one deviation: of the intensities pointed at, and of those in the box. On labelled scans the second
+/// told structures from what surrounds them better the higher it was, up to about 2.
+const CHANGE_COST: f32 = 0.5;
+const CROSSING_COST: f32 = 2.0;
 
 const IMAGE: usize = 0;
 const CONTRAST: usize = 1;
@@ -33,6 +37,8 @@ const NEGATIVE: usize = 5;
 const GEODESIC: usize = 6;
 const MASK: usize = 7;
 const LIKENESS: usize = 8;
+const ENCLOSED: usize = 9;
+const BOX_LIKENESS: usize = 10;
 
 /// The window and its prompts.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +56,7 @@ pub struct DenseInput<'a> {
 }
 
 impl DenseInput<'_> {
-    /// The volumes, `[voxels, 9]`:
+    /// The volumes, `[voxels, 11]`:
     ///
     /// 0. the window, [`equalised`];
     /// 1. the window relative to mean and deviation of the intensities the prompts point at;
@@ -60,7 +66,11 @@ impl DenseInput<'_> {
     /// 5. negative points as blobs;
     /// 6. nearness to positive points, else to the mask, else to the middle of the box, along paths that cross no edge;
     /// 7. the previous mask, from -1 to 1, or 0 where there is none;
-    /// 8. how much more likely the voxel's intensity is where the prompts point than elsewhere, from 0 to 1.
+    /// 8. how much more likely the voxel's intensity is where the prompts point than elsewhere, from 0 to 1;
+    /// 9. how far the voxel is from what surely lies outside (beyond the box, negative points) along paths that cross as
+    ///    few edges as possible, from 0 to 1: the middle of a box need not lie in the structure, but what an edge parts
+    ///    from everything around the box does;
+    /// 10. how much more likely its intensity is anywhere in the box than beyond it, from 0 to 1.
     pub fn volume(&self) -> Vec<f32> {
         let [depth, height, width] = self.size;
         let mut out = vec![0.0; depth * height * width * INPUT_CHANNELS];
@@ -93,14 +103,33 @@ impl DenseInput<'_> {
         for (out, &value) in out.chunks_exact_mut(INPUT_CHANNELS).zip(self.window) {
             out[CONTRAST] = ((value - mean) / (2.0 * deviation)).clamp(-4.0, 4.0);
         }
-        self.likeness(&mut out, &equal, &inside);
-        self.geodesic(&mut out, deviation);
+        self.likeness(&mut out, LIKENESS, &equal, &inside);
+        let smooth = smoothed(self.window, self.size);
+        self.nearness(&mut out, &smooth, deviation);
+        let beyond: Vec<bool> = out.chunks_exact(INPUT_CHANNELS).map(|voxel| self.is_beyond(voxel)).collect();
+        if beyond.contains(&true) {
+            // Without a box all of the window counts.
+            let cube: Vec<f32> = beyond.iter().map(|&beyond| f32::from(!beyond)).collect();
+            let (_, deviation) = statistics(self.window, &cube);
+            let distances = self.distances(&beyond, &smooth, CROSSING_COST / deviation);
+            for (voxel, distance) in out.chunks_exact_mut(INPUT_CHANNELS).zip(distances) {
+                voxel[ENCLOSED] = 1.0 - (-distance / REACH).exp();
+            }
+            if self.bounding_box.is_some() {
+                self.likeness(&mut out, BOX_LIKENESS, &equal, &cube);
+            }
+        }
         out
     }
 
-    /// Fills the last channel: two smoothed histograms of the equalised window, one of where the prompts point, one of
+    /// Whether a voxel surely lies outside the structure.
+    fn is_beyond(&self, voxel: &[f32]) -> bool {
+        voxel[NEGATIVE] > SEED || self.bounding_box.is_some() && voxel[CUBE] == 0.0
+    }
+
+    /// Fills a channel by two smoothed histograms of the equalised window: one of where `inside` has weight, one of
     /// elsewhere.
-    fn likeness(&self, out: &mut [f32], equal: &[f32], inside: &[f32]) {
+    fn likeness(&self, out: &mut [f32], channel: usize, equal: &[f32], inside: &[f32]) {
         let bin = |value: f32| ((value * BINS as f32) as usize).min(BINS - 1);
         let boxed = self.bounding_box.is_some();
         let (mut near, mut far) = ([0.0f32; BINS], [0.0f32; BINS]);
@@ -112,29 +141,33 @@ impl DenseInput<'_> {
         let (near, far) = (density(&near), density(&far));
         for (voxel, &value) in out.chunks_exact_mut(INPUT_CHANNELS).zip(equal) {
             let (near, far) = (near[bin(value)], far[bin(value)]);
-            voxel[LIKENESS] = near / (near + far).max(1e-9);
+            voxel[channel] = near / (near + far).max(1e-9);
         }
     }
 
-    /// Fills the channel of nearness: shortest paths by sweeps over the window, there and back, twice.
-    fn geodesic(&self, out: &mut [f32], deviation: f32) {
+    /// Fills the channel of nearness to positive points, else to the mask, else to the middle of the box.
+    fn nearness(&self, out: &mut [f32], smooth: &[f32], deviation: f32) {
+        let above = |channel: usize, least: f32| -> Option<Vec<bool>> {
+            let seeds: Vec<bool> = out.chunks_exact(INPUT_CHANNELS).map(|voxel| voxel[channel] > least).collect();
+            seeds.contains(&true).then_some(seeds)
+        };
+        let seeds = above(POSITIVE, SEED).or_else(|| above(MASK, 0.5)).or_else(|| above(ELLIPSOID, 1.0 - CORE));
+        let Some(seeds) = seeds else { return };
+        let distances = self.distances(&seeds, smooth, CHANGE_COST / deviation);
+        for (voxel, distance) in out.chunks_exact_mut(INPUT_CHANNELS).zip(distances) {
+            voxel[GEODESIC] = (-distance / REACH).exp();
+        }
+    }
+
+    /// Lengths of the shortest paths from `seeds`, where a change of intensity by 1 costs `change`: sweeps over the
+    /// window, there and back, twice.
+    fn distances(&self, seeds: &[bool], smooth: &[f32], change: f32) -> Vec<f32> {
         const FAR: f32 = 1e9;
         let [depth, height, width] = self.size;
-        let smooth = smoothed(self.window, self.size);
-        let at = |voxel: &[f32], channel: usize| voxel[channel];
-        let channel = |channel: usize, least: f32| -> Option<Vec<f32>> {
-            let seeds: Vec<f32> = out
-                .chunks_exact(INPUT_CHANNELS)
-                .map(|voxel| if at(voxel, channel) > least { 0.0 } else { FAR })
-                .collect();
-            seeds.contains(&0.0).then_some(seeds)
-        };
-        let seeds = channel(POSITIVE, 0.75).or_else(|| channel(MASK, 0.5)).or_else(|| channel(ELLIPSOID, 1.0 - CORE));
-        let Some(mut distance) = seeds else { return };
+        let mut distance: Vec<f32> = seeds.iter().map(|&seed| if seed { 0.0 } else { FAR }).collect();
         let strides = [height * width, width, 1];
-        let scale = CHANGE_COST / deviation;
         let mut relax = |index: usize, neighbour: usize| {
-            let cost = STEP_COST + scale * (smooth[index] - smooth[neighbour]).abs();
+            let cost = STEP_COST + change * (smooth[index] - smooth[neighbour]).abs();
             let through = distance[neighbour] + cost;
             if through < distance[index] {
                 distance[index] = through;
@@ -166,9 +199,7 @@ impl DenseInput<'_> {
                 }
             }
         }
-        for (voxel, distance) in out.chunks_exact_mut(INPUT_CHANNELS).zip(distance) {
-            voxel[GEODESIC] = (-distance / REACH).exp();
-        }
+        distance
     }
 }
 
@@ -334,6 +365,30 @@ mod tests {
         assert!(channel(&volume, ELLIPSOID, [3, 3, 4]) > 0.5);
         assert_eq!(channel(&volume, ELLIPSOID, [2, 2, 2]), 0.0);
         assert!(channel(&volume, LIKENESS, [3, 3, 4]) > channel(&volume, LIKENESS, [3, 3, 12]));
+        assert!(channel(&volume, BOX_LIKENESS, [3, 3, 4]) > channel(&volume, BOX_LIKENESS, [3, 3, 12]));
+    }
+
+    #[test]
+    fn what_an_edge_parts_from_all_around_the_box_is_enclosed() {
+        // A bright ring whose middle, the box's, is as dark as everything else.
+        let on_ring = |index: usize| {
+            let (h, w) = (index / 16 % 8, index % 16);
+            (2..6).contains(&h) && (4..12).contains(&w) && !((3..5).contains(&h) && (6..10).contains(&w))
+        };
+        let window: Vec<f32> = (0..8 * 8 * 16).map(|index| if on_ring(index) { 0.9 } else { 0.1 }).collect();
+        let corners = Some([0.0, 1.0, 3.0, 7.0, 6.0, 12.0]);
+        let input = DenseInput { window: &window, size: SIZE, points: &[], bounding_box: corners, mask: None };
+        let volume = input.volume();
+        let (ring, beside, outside) = ([4, 2, 8], [4, 1, 8], [4, 0, 8]);
+        let [ring, beside, outside] = [ring, beside, outside].map(|at| channel(&volume, ENCLOSED, at));
+        assert!(ring > beside + 0.3 && outside == 0.0, "{ring}, {beside}, {outside}");
+        assert!(channel(&volume, BOX_LIKENESS, [4, 2, 8]) > 0.8);
+        // Without a box negative points alone say what is outside; without those nothing does.
+        let points = [([4.0, 0.0, 0.0], 0)];
+        let with = DenseInput { bounding_box: None, points: &points, ..input }.volume();
+        assert!(channel(&with, ENCLOSED, [4, 2, 8]) > channel(&with, ENCLOSED, [4, 0, 8]));
+        let without = DenseInput { bounding_box: None, ..input }.volume();
+        assert_eq!([ENCLOSED, BOX_LIKENESS].map(|name| channel(&without, name, [4, 2, 8])), [0.0; 2]);
     }
 
     #[test]

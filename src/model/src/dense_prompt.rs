@@ -69,7 +69,7 @@ impl DensePrompt {
     }
 
     /// # Shapes
-    /// - volume: `[1, D * H * W, 9]`, see [`DenseInput::volume`]
+    /// - volume: `[1, D * H * W, 11]`, see [`DenseInput::volume`]
     pub fn forward(&self, volume: Tensor<3>) -> DenseFeatures {
         let full = self.stem.forward(volume, self.size(1));
         let half = self.down[0].forward(gather_blocks(full.clone(), self.size(1)));
@@ -151,7 +151,7 @@ impl Conv3 {
     }
 }
 
-/// The path's input as a tensor, `[1, voxels, 9]`.
+/// The path's input as a tensor, `[1, voxels, 11]`.
 pub fn input_tensor(input: &DenseInput, device: &Device) -> Tensor<3> {
     let volume = input.volume();
     let voxels = volume.len() / INPUT_CHANNELS;

@@ -53,7 +53,7 @@ pub struct PretrainOptions {
 
 impl Default for PretrainOptions {
     fn default() -> Self {
-        Self { steps: 12_000, batch: 4, learning_rate: 5e-4, warmup_steps: 300, seed: 1, checkpoint_every: 500 }
+        Self { steps: 4300, batch: 4, learning_rate: 8e-4, warmup_steps: 300, seed: 1, checkpoint_every: 500 }
     }
 }
 

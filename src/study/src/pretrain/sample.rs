@@ -58,7 +58,7 @@ pub(crate) fn draw(stage: &Stage, size: [usize; 3], seed: u64, number: u64) -> O
         _ => Look::Any,
     };
     let appearance = Appearance::new(&scene.tissues, look, random);
-    let text = stage.kind != Kind::Shapes && random.random_bool(0.15);
+    let text = stage.kind != Kind::Shapes && random.random_bool(0.06);
     let found = choose(stage, text, random)?;
     let structure = &scene.structures[found.index];
     let kind = match (text, random.random_range(0..100)) {
