@@ -140,7 +140,7 @@ impl From<adaptmedseg_study::Error> for Failure {
         use adaptmedseg_study::Error as Study;
         let code = match error {
             Study::Segment(error) => return error.into(),
-            Study::Pairs { .. } => Code::BadData,
+            Study::Pairs { .. } | Study::Dataset { .. } => Code::BadData,
             Study::InvalidArgument { .. } => Code::Usage,
             Study::Exists { .. } | Study::Io { .. } => Code::Io,
             _ => Code::Internal,
