@@ -1,5 +1,6 @@
 //! The arguments, and the coordinates in them.
 
+use crate::evaluate::EvaluateArgs;
 use adaptmedseg_model::prior::Variant;
 use adaptmedseg_segment::train::LossKind;
 use adaptmedseg_segment::{BoxPrompt, Modality, Mode, Point, Space};
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Segment(Box<SegmentArgs>),
     Prepare(PrepareArgs),
     Finetune(Box<FinetuneArgs>),
+    Evaluate(Box<EvaluateArgs>),
     Pretrain(PretrainArgs),
     Phantom(PhantomArgs),
     Adapter(AdapterArgs),

@@ -5,6 +5,7 @@
 mod adapter;
 mod args;
 mod demo;
+mod evaluate;
 mod failure;
 mod finetune;
 mod import;
@@ -55,6 +56,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Segment(args) => segment::run(&args),
         Command::Prepare(args) => prepare::run(&args),
         Command::Finetune(args) => finetune::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Phantom(args) => phantom::run(&args),
         Command::Adapter(args) => adapter::run(&args),

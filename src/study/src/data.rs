@@ -1,13 +1,13 @@
 //! What a run learns from and what it holds out: volumes, windows, encoded windows that are kept.
 
 use crate::error::{Error, Result};
-use crate::evaluate::HeldOut;
 use crate::options::FineTuneOptions;
 use crate::pairs::{Split, TrainingPair};
 use crate::prompts;
 use crate::random::{Use, generator, shuffled};
 use crate::run::FineTuneHooks;
 use crate::sampling::{self, Place, Window};
+use crate::validation::HeldOut;
 use adaptmedseg_engine::{Engine, ImageEmbedding, TextEmbedding, TrainingSample, WindowPrompts};
 use adaptmedseg_model::adapter::AdapterContext;
 use adaptmedseg_model::config::ZoomIn;

@@ -18,6 +18,12 @@ pub(crate) enum Use {
     Phantom,
     /// The weights a training from scratch begins with.
     Weights,
+    /// The resampling of a confidence interval.
+    Bootstrap,
+    /// The prompts of an evaluation.
+    Prompt,
+    /// A controlled shift of an image.
+    Shift,
 }
 
 /// The generator for number `index` of a use.
@@ -34,4 +40,10 @@ pub(crate) fn shuffled(count: usize, random: &mut impl Rng) -> Vec<usize> {
         order.swap(last, random.random_range(0..=last));
     }
     order
+}
+
+/// A number for names, the same on every machine (FNV-1a; 56 bits): the index of a generator that belongs to them.
+pub(crate) fn number_of(names: &[&str]) -> u64 {
+    let bytes = names.iter().flat_map(|name| name.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 8
 }

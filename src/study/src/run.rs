@@ -2,11 +2,11 @@
 
 use crate::data::{Samples, prepare};
 use crate::error::{Error, Result};
-use crate::evaluate::{HeldOut, validate};
 use crate::options::FineTuneOptions;
 use crate::pairs::TrainingPair;
 use crate::partial::{Partial, Progress, folder_of};
 use crate::schedule::Schedule;
+use crate::validation::{HeldOut, validate};
 use adaptmedseg_engine::{Engine, Trainer, TrainerConfig};
 use adaptmedseg_model::adapter::{ADAPTER_CONFIG_FILE, Adapter, AdapterConfig};
 use adaptmedseg_segment::{CancelToken, Model};
