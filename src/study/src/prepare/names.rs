@@ -10,19 +10,19 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("postcava", "inferior vena cava"),
     ("ivc", "inferior vena cava"),
     ("gall bladder", "gallbladder"),
-    ("oesophagus", "esophagus"),
-    ("tumour", "tumor"),
-    ("necrotic tumour core", "necrotic tumor core"),
     ("rkidney", "right kidney"),
     ("lkidney", "left kidney"),
 ];
+/// British spellings, wherever they stand in a name.
+const SPELLINGS: &[(&str, &str)] = &[("tumour", "tumor"), ("tumours", "tumors"), ("oesophagus", "esophagus")];
 /// Words that stand in front, although some data sets put them last.
 const SIDES: [&str; 2] = ["left", "right"];
 
 /// Lower case, single spaces for underscores, the side in front, known spellings.
 pub(crate) fn normalise(name: &str) -> String {
     let lower = name.to_lowercase().replace('_', " ");
-    let mut words: Vec<&str> = lower.split_whitespace().collect();
+    let spelt = |word| SPELLINGS.iter().find(|(british, _)| *british == word).map_or(word, |(_, here)| *here);
+    let mut words: Vec<&str> = lower.split_whitespace().map(spelt).collect();
     if words.len() > 1 && words.last().is_some_and(|last| SIDES.contains(last)) {
         words.rotate_right(1);
     }
@@ -54,6 +54,7 @@ mod tests {
             ("adrenal_gland_right", "right adrenal gland"),
             ("Right  Kidney", "right kidney"),
             ("arota", "aorta"),
+            ("Liver Tumour", "liver tumor"),
             ("left", "left"),
         ] {
             assert_eq!(normalise(theirs), ours);
