@@ -235,7 +235,7 @@ def test_moves_are_scipys(shifted, kind, severity):
     # At the very edge scipy fades to the value outside, and this goes on for half a voxel.
     places = np.stack(np.meshgrid(*map(np.arange, image.shape), indexing="ij"), -1) @ in_voxels.T + options["offset"]
     inside = np.all((places > 0) & (places < np.asarray(image.shape) - 1), axis=-1)
-    assert inside.mean() > 0.2
+    assert inside.mean() > 0.1
     assert np.allclose(got[inside], expected[inside], atol=1e-4 * np.ptp(image))
     nearest = ndimage.affine_transform(mask, in_voxels, order=0, **options)
     assert (moved[inside] != nearest[inside]).mean() < 1e-3  # places in the middle between two voxels

@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_folder_in_the_folder_will_do_and_two_will_not() {
-        let list = r#"dataset.json={"labels": {"0": "b", "1": "x"}, "training": []}"#;
+        let list = r#"dataset.json={"modality": {"0": "CT"}, "labels": {"0": "b", "1": "x"}, "training": []}"#;
         let (one, two) = (format!("Task01/{list}"), format!("Task02/{list}"));
         let found = discover(folder(&[&one]).path(), &PrepareOptions::default()).expect("found");
         assert_eq!((found.0, files::name(&found.1).as_str()), (Layout::Msd, "Task01"));
