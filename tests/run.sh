@@ -97,6 +97,12 @@ venv=$tools/venv
 if [ -x "$venv/bin/python" ] || python3 -m venv "$venv" > "$logs/venv.log" 2>&1; then
     if "$venv/bin/python" -m pip install --quiet --disable-pip-version-check numpy nibabel SimpleITK >> "$logs/venv.log" 2>&1; then
         step "images of other programs" "$venv/bin/python" tests/volume/interop.py "$CARGO_TARGET_DIR/release/examples/volume_dump"
+        if "$venv/bin/python" -m pip install --quiet --disable-pip-version-check scipy pydicom tifffile pillow pytest >> "$logs/venv.log" 2>&1; then
+            METRICS_DUMP=$CARGO_TARGET_DIR/release/examples/metrics_dump step "data sets and metrics" \
+                "$venv/bin/python" -m pytest -q -rs -p no:cacheprovider tests/study
+        else
+            skip "scipy, pydicom, tifffile and Pillow cannot be installed: no data set of any layout is made"
+        fi
     else
         skip "nibabel and SimpleITK cannot be installed: no exchange of images with other programs"
     fi

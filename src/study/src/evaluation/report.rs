@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
+/// What rows are told apart by.
+type Key = fn(&Row) -> &str;
+/// A number of a row, where it has one.
+type Measure = fn(&Row) -> Option<f64>;
+
 /// What the base without any adapter is called.
 pub const ADAPTER_NONE: &str = NONE;
 
@@ -181,7 +186,7 @@ pub(super) fn results(about: About, rows: Vec<Row>, against: &[Results], options
 }
 
 fn groups(rows: &[Row], options: &EvaluationOptions) -> Vec<Group> {
-    let keys: [(&str, fn(&Row) -> &str); 4] = [
+    let keys: [(&str, Key); 4] = [
         ("all", |_| ""),
         ("dataset", |row| &row.dataset),
         ("modality", |row| &row.modality),
@@ -310,8 +315,7 @@ fn compare(
         parts.clear();
     }
     parts.insert(0, ("all".to_owned(), pairs));
-    let measures: [(&str, fn(&Row) -> Option<f64>); 2] =
-        [("dice", |row| row.metrics.dice), ("nsd", |row| row.metrics.nsd)];
+    let measures: [(&str, Measure); 2] = [("dice", |row| row.metrics.dice), ("nsd", |row| row.metrics.nsd)];
     for (modality, pairs) in parts {
         for (name, measure) in measures {
             let differences = pairs.iter().filter_map(|(first, second)| {
@@ -336,7 +340,7 @@ fn compare(
 }
 
 fn correlations(rows: &[Row]) -> Vec<Correlation> {
-    let measures: [(&str, fn(&Row) -> Option<f64>); 4] = [
+    let measures: [(&str, Measure); 4] = [
         ("edge_density", |row| Some(row.complexity.edge_density)),
         ("entropy_bits", |row| Some(row.complexity.entropy_bits)),
         ("foreground_contrast", |row| row.foreground_contrast),

@@ -35,7 +35,6 @@ fn read<T>(path: &Path, source: impl Read, bytes: u64, convert: fn(f64) -> T) ->
     Ok(Array { shape, first_fastest, data: numbers(path, npy, convert)? })
 }
 
-#[expect(clippy::unnecessary_cast, reason = "the macro casts from every type, float64 among them")]
 fn numbers<R: Read, T>(path: &Path, npy: NpyFile<R>, convert: fn(f64) -> T) -> Result<Vec<T>> {
     let unknown = |kind: &DType| wrong(path, format!("an array of {}, which are no plain numbers", kind.descr()));
     let kind = npy.dtype();

@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn an_array_of_numpy_is_turned() {
-        // Voxel (i, j, k) = (1, 2, 3) of an array (2, 3, 4).
-        assert_eq!(turned((1 * 3 + 2) * 4 + 3, [2, 3, 4]), 1 + 2 * (2 + 3 * 3));
+        let [i, j, k] = [1, 2, 3];
+        assert_eq!(turned((i * 3 + j) * 4 + k, [2, 3, 4]), i + 2 * (j + 3 * k));
     }
 
     #[test]

@@ -116,7 +116,6 @@ fn check_page(
     }
 }
 
-#[expect(clippy::unnecessary_cast, reason = "the macro casts from every type, float64 among them")]
 fn append<T>(page: DecodingResult, voxel: &impl Fn(f64) -> Result<T, String>, data: &mut Vec<T>) -> Result<(), String> {
     macro_rules! extend {
         ($values:expr) => {
