@@ -1,11 +1,14 @@
 //! The arguments, and the coordinates in them.
 
 use crate::evaluate::EvaluateArgs;
+use crate::phantom::PhantomArgs;
+use crate::prepare::PrepareArgs;
+use crate::pretrain::PretrainArgs;
 use adaptmedseg_model::prior::Variant;
 use adaptmedseg_segment::train::LossKind;
 use adaptmedseg_segment::{BoxPrompt, Modality, Mode, Point, Space};
-use adaptmedseg_study::{Classes, Layout, Method, Shares};
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use adaptmedseg_study::Method;
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -55,77 +58,6 @@ pub(crate) struct DemoArgs {
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
-}
-
-/// Train a small model from scratch on generated phantoms: how the built-in model is made.
-///
-/// While it runs, OUT.partial holds a state to resume from, metrics.jsonl, and in `model` the model of the last checkpoint.
-#[derive(Debug, Args)]
-pub(crate) struct PretrainArgs {
-    /// Folder for the model
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Optimiser steps
-    #[arg(long, value_name = "N", default_value_t = 4300)]
-    pub steps: u64,
-    /// Windows per step
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub batch: usize,
-    /// Highest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 8e-4)]
-    pub lr: f64,
-    /// Everything random comes from it
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-    /// Steps between checkpoints
-    #[arg(long, value_name = "N", default_value_t = 500)]
-    pub checkpoint_every: u64,
-    /// A model of the same architecture to go on from, instead of random weights
-    #[arg(long, value_name = "DIR")]
-    pub from: Option<PathBuf>,
-    /// Go on with an unfinished run
-    #[arg(long)]
-    pub resume: bool,
-    /// Threads to compute with; all cores unless given
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// Print nothing but errors
-    #[arg(long)]
-    pub quiet: bool,
-}
-
-/// Make generated scans of a torso with labels, as a data set for `finetune`.
-#[derive(Debug, Args)]
-pub(crate) struct PhantomArgs {
-    /// Folder for the data set; it must not exist
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// How many scans of each modality
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub count: u64,
-    /// What they look like
-    #[arg(long, value_enum, ignore_case = true, default_value = "both")]
-    pub modality: PhantomModalities,
-    /// Everything random comes from it
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-    /// Voxels (x, y, z), such as 128,104,112
-    #[arg(long, value_name = "X,Y,Z")]
-    pub size: Option<SizeArg>,
-    /// Print nothing but errors
-    #[arg(long)]
-    pub quiet: bool,
-}
-
-/// What phantoms look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PhantomModalities {
-    /// Hounsfield units
-    Ct,
-    /// Arbitrary units, thick slices
-    Mr,
-    /// As many of each
-    Both,
 }
 
 /// Describe a model or an image.
@@ -246,81 +178,6 @@ pub(crate) struct SegmentArgs {
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
-}
-
-/// Turn a data set as it was downloaded into one that `finetune` reads.
-///
-/// Writes, for each case, the image and one binary mask for each structure, on the image's own grid, and dataset.json with
-/// modality, checksums and the split by subject. Stopped, by Ctrl-C or worse, it goes on with --resume.
-#[derive(Debug, Args)]
-pub(crate) struct PrepareArgs {
-    /// auto, msd, promise12, saml, t2w, amos, chaos, brats, m3d, or pairs
-    #[arg(long, default_value = "auto", value_parser = layout)]
-    pub layout: LayoutArg,
-    /// The folder of the download
-    #[arg(long, value_name = "DIR")]
-    pub root: PathBuf,
-    /// Folder for the data set; it must not exist
-    #[arg(long, value_name = "DATASET")]
-    pub out: PathBuf,
-    /// Structures to take, with commas between them; all unless given
-    ///
-    /// `NAME` takes one, `NEW=NAME+NAME` merges several under a new name: "prostate=peripheral zone+transition zone". Case,
-    /// underscores and common spellings make no difference.
-    #[arg(long, value_name = "NAME,NEW=NAME+NAME", value_parser = Classes::from_str)]
-    pub classes: Option<Classes>,
-    /// Shares of the subjects for training, validation and test
-    #[arg(long, value_name = "F,F,F", default_value = "0.7,0.1,0.2", value_parser = Shares::from_str)]
-    pub split: Shares,
-    /// Seed of the split
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// none, or foreground: SegVol's normalisation, for CT and MR alike
-    #[arg(long, value_enum, default_value = "none")]
-    pub normalise: NormaliseArg,
-    /// CT or MR, for folders that do not say it
-    #[arg(long, value_name = "CT|MR", value_parser = ct_or_mr)]
-    pub modality: Option<String>,
-    /// Licence of the data, instead of what the source says
-    #[arg(long)]
-    pub license: Option<String>,
-    /// Name of the data set, instead of what the source says
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Threads, each with a case of its own in memory; all cores unless given
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub threads: Option<usize>,
-    /// Go on with one that was stopped
-    #[arg(long)]
-    pub resume: bool,
-    /// Print nothing but errors
-    #[arg(long)]
-    pub quiet: bool,
-}
-
-/// A layout, or none for `auto`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct LayoutArg(pub Option<Layout>);
-
-/// What is done to intensities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum NormaliseArg {
-    /// Nothing
-    None,
-    /// Clipped to percentiles of the foreground, mean 0, deviation 1
-    Foreground,
-}
-
-fn layout(text: &str) -> Result<LayoutArg, String> {
-    if text == "auto" { Ok(LayoutArg(None)) } else { text.parse().map(|layout| LayoutArg(Some(layout))) }
-}
-
-fn ct_or_mr(text: &str) -> Result<String, String> {
-    match text.to_uppercase().as_str() {
-        "CT" => Ok("CT".into()),
-        "MR" | "MRI" => Ok("MR".into()),
-        _ => Err(format!("{text:?} is neither CT nor MR")),
-    }
 }
 
 /// Let a model learn from pairs of image and mask.
@@ -445,7 +302,7 @@ fn loss(text: &str) -> Result<LossKind, String> {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(format!("{text:?} is no number above zero")),

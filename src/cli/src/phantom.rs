@@ -1,14 +1,49 @@
 //! `adaptmedseg phantom`: generated scans with labels.
 
-use crate::args::{PhantomArgs, PhantomModalities};
+use crate::args::SizeArg;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Bar;
 use adaptmedseg_segment::volume::{self, WriteOptions};
 use adaptmedseg_study::{Phantom, PhantomModality};
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Make generated scans of a torso with labels, as a data set for `finetune`.
+#[derive(Debug, Args)]
+pub(crate) struct PhantomArgs {
+    /// Folder for the data set; it must not exist
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// How many scans of each modality
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub count: u64,
+    /// What they look like
+    #[arg(long, value_enum, ignore_case = true, default_value = "both")]
+    pub modality: PhantomModalities,
+    /// Everything random comes from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Voxels (x, y, z), such as 128,104,112
+    #[arg(long, value_name = "X,Y,Z")]
+    pub size: Option<SizeArg>,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// What phantoms look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PhantomModalities {
+    /// Hounsfield units
+    Ct,
+    /// Arbitrary units, thick slices
+    Mr,
+    /// As many of each
+    Both,
+}
 
 /// Makes the data set in a temporary folder, and moves it into its place when it is complete.
 pub(crate) fn run(args: &PhantomArgs) -> Result<()> {

@@ -1,14 +1,93 @@
 //! `adaptmedseg prepare`: a data set of what was downloaded.
 
-use crate::args::{NormaliseArg, PrepareArgs};
+use crate::args::positive;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Bar;
 use adaptmedseg_study::{
-    Dataset, Normalisation, Part, PrepareHooks, PrepareOptions, PrepareProgress, PrepareReport, prepare,
+    Classes, Dataset, Layout, Normalisation, Part, PrepareHooks, PrepareOptions, PrepareProgress, PrepareReport,
+    Shares, prepare,
 };
+use clap::{Args, ValueEnum};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Turn a data set as it was downloaded into one that `finetune` reads.
+///
+/// Writes, for each case, the image and one binary mask for each structure, on the image's own grid, and dataset.json with
+/// modality, checksums and the split by subject. Stopped, by Ctrl-C or worse, it goes on with --resume.
+#[derive(Debug, Args)]
+pub(crate) struct PrepareArgs {
+    /// auto, msd, promise12, saml, t2w, amos, chaos, brats, m3d, or pairs
+    #[arg(long, default_value = "auto", value_parser = layout)]
+    pub layout: LayoutArg,
+    /// The folder of the download
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Folder for the data set; it must not exist
+    #[arg(long, value_name = "DATASET")]
+    pub out: PathBuf,
+    /// Structures to take, with commas between them; all unless given
+    ///
+    /// `NAME` takes one, `NEW=NAME+NAME` merges several under a new name: "prostate=peripheral zone+transition zone". Case,
+    /// underscores and common spellings make no difference.
+    #[arg(long, value_name = "NAME,NEW=NAME+NAME", value_parser = Classes::from_str)]
+    pub classes: Option<Classes>,
+    /// Shares of the subjects for training, validation and test
+    #[arg(long, value_name = "F,F,F", default_value = "0.7,0.1,0.2", value_parser = Shares::from_str)]
+    pub split: Shares,
+    /// Seed of the split
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// none, or foreground: SegVol's normalisation, for CT and MR alike
+    #[arg(long, value_enum, default_value = "none")]
+    pub normalise: NormaliseArg,
+    /// CT or MR, for folders that do not say it
+    #[arg(long, value_name = "CT|MR", value_parser = ct_or_mr)]
+    pub modality: Option<String>,
+    /// Licence of the data, instead of what the source says
+    #[arg(long)]
+    pub license: Option<String>,
+    /// Name of the data set, instead of what the source says
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Threads, each with a case of its own in memory; all cores unless given
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub threads: Option<usize>,
+    /// Go on with one that was stopped
+    #[arg(long)]
+    pub resume: bool,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// A layout, or none for `auto`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LayoutArg(pub Option<Layout>);
+
+/// What is done to intensities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NormaliseArg {
+    /// Nothing
+    None,
+    /// Clipped to percentiles of the foreground, mean 0, deviation 1
+    Foreground,
+}
+
+fn layout(text: &str) -> Result<LayoutArg, String> {
+    if text == "auto" { Ok(LayoutArg(None)) } else { text.parse().map(|layout| LayoutArg(Some(layout))) }
+}
+
+fn ct_or_mr(text: &str) -> Result<String, String> {
+    match text.to_uppercase().as_str() {
+        "CT" => Ok("CT".into()),
+        "MR" | "MRI" => Ok("MR".into()),
+        _ => Err(format!("{text:?} is neither CT nor MR")),
+    }
+}
 
 /// Prepares, and prints what came of it.
 pub(crate) fn run(args: &PrepareArgs) -> Result<()> {

@@ -1,11 +1,49 @@
 //! `adaptmedseg pretrain`: a small model from scratch.
 
-use crate::args::PretrainArgs;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Bar;
 use adaptmedseg_segment::checkpoint::ModelFolder;
 use adaptmedseg_study::{PretrainHooks, PretrainOptions, PretrainProgress, PretrainValidation, pretrain, small_config};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Train a small model from scratch on generated phantoms: how the built-in model is made.
+///
+/// While it runs, OUT.partial holds a state to resume from, metrics.jsonl, and in `model` the model of the last checkpoint.
+#[derive(Debug, Args)]
+pub(crate) struct PretrainArgs {
+    /// Folder for the model
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Optimiser steps
+    #[arg(long, value_name = "N", default_value_t = 4300)]
+    pub steps: u64,
+    /// Windows per step
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub batch: usize,
+    /// Highest learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 8e-4)]
+    pub lr: f64,
+    /// Everything random comes from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub checkpoint_every: u64,
+    /// A model of the same architecture to go on from, instead of random weights
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Go on with an unfinished run
+    #[arg(long)]
+    pub resume: bool,
+    /// Threads to compute with; all cores unless given
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
 
 /// Trains, and prints what came of it.
 pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
