@@ -238,7 +238,9 @@ def test_moves_are_scipys(shifted, kind, severity):
     assert inside.mean() > 0.1
     assert np.allclose(got[inside], expected[inside], atol=1e-4 * np.ptp(image))
     nearest = ndimage.affine_transform(mask, in_voxels, order=0, **options)
-    assert (moved[inside] != nearest[inside]).mean() < 1e-3  # places in the middle between two voxels
+    # In the middle between two voxels either is right.
+    clear = inside & np.all(np.abs(places % 1.0 - 0.5) > 1e-3, axis=-1)
+    assert clear.sum() > 1000 and np.array_equal(moved[clear], nearest[clear])
     outside = np.any((places < -0.6) | (places > np.asarray(image.shape) - 0.4), axis=-1)
     assert (got[outside] == image.min()).all() and not moved[outside].any()
 
