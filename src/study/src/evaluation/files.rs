@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 
+const PAGE_FILE: &str = "report.html";
 const ROWS_FILE: &str = "results.csv";
 const COSTS_FILE: &str = "costs.csv";
 const COSTS_HEADER: &str =
@@ -150,10 +151,11 @@ pub(super) fn check_free(out: &Path, start: Start) -> Result<()> {
 }
 
 /// Writes the results beside the journal, and gives its folder the name of the result.
-pub(super) fn finish(results: &Results, journal: &Journal, out: &Path, start: Start) -> Result<()> {
+pub(super) fn finish(results: &Results, page: &str, journal: &Journal, out: &Path, start: Start) -> Result<()> {
     let rows: String = results.rows.iter().map(|row| row.csv() + "\n").collect();
     let costs: String = journal.lines().iter().map(cost).collect();
     let files = [
+        (PAGE_FILE, page.to_owned()),
         (RESULTS_FILE, serde_json::to_string_pretty(results).expect("plain data") + "\n"),
         (ROWS_FILE, format!("{CSV_HEADER}\n{rows}")),
         (COSTS_FILE, format!("{COSTS_HEADER}{costs}")),

@@ -4,7 +4,9 @@
 //! Results depend on the seed, the data, the model and the options alone: not on the number of threads, on how often a
 //! run was interrupted, or on the machine's speed. What masks cost is therefore in a file of its own.
 
+mod ask;
 mod files;
+mod html;
 mod journal;
 mod prompt;
 mod report;
@@ -185,7 +187,8 @@ pub struct EvaluationHooks<'a> {
 
 /// Evaluates a model on data sets: without adapter first, then with each of `adapters`.
 ///
-/// The folder `out` gets `results.json` ([`Results`]), `results.csv` (its rows) and `costs.csv` (seconds and memory).
+/// The folder `out` gets `report.html` (for people), `results.json` ([`Results`]), `results.csv` (its rows) and `costs.csv`
+/// (seconds and memory).
 /// While the run goes on, `out.partial` holds the rows that are finished; [`Start::Resume`] goes on from there, and comes
 /// to the same results. `against` are results of earlier evaluations, with whose rows these are compared pair by pair.
 ///
@@ -213,7 +216,9 @@ pub fn evaluate(
     run::Run { model, adapters, data, options, hooks, plan: &plan, journal: &mut journal }.go()?;
     let rows = journal.finished()?;
     let results = report::results(about, rows, against, options);
-    files::finish(&results, &journal, out, start)?;
+    let asker = ask::Asker { model, seed: options.seed, cancel: hooks.cancel };
+    let page = html::page(&results, &html::worst(&results, |row| ask::again(&asker, adapters, data, options, row))?);
+    files::finish(&results, &page, &journal, out, start)?;
     Ok(results)
 }
 

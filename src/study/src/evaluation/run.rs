@@ -3,8 +3,9 @@
 //! A session looks at one shifted image with one adapter and is asked by all prompts, so that its encoded windows are
 //! kept; it is taken back to its beginning after each, so that no mask depends on the prompts before.
 
+use super::ask::Asker;
 use super::journal::Journal;
-use super::prompt::{Drawn, PromptKind, draw};
+use super::prompt::PromptKind;
 use super::row::{Cost, NONE, Row, Status};
 use super::runs::Runs;
 use super::{EvaluatedAdapter, EvaluationData, EvaluationHooks, EvaluationOptions, EvaluationProgress};
@@ -13,8 +14,8 @@ use crate::dataset::DatasetCase;
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, measure};
 use crate::shift::{Shift, ShiftKind};
-use adaptmedseg_segment::{ErrorKind, Hooks, Modality, Model, Session, peak_memory_bytes};
-use adaptmedseg_volume::{Geometry, Volume};
+use adaptmedseg_segment::{ErrorKind, Model, Session, peak_memory_bytes};
+use adaptmedseg_volume::Volume;
 use rayon::ThreadPool;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -101,9 +102,9 @@ pub(super) struct Run<'a> {
 }
 
 /// A case as it is on the disk.
-struct Loaded<'a> {
-    dataset: &'a str,
-    case: &'a DatasetCase,
+pub(super) struct Loaded<'a> {
+    pub(super) dataset: &'a str,
+    pub(super) case: &'a DatasetCase,
     image: Arc<Volume<f32>>,
     masks: BTreeMap<&'a str, Runs>,
     /// A number for the tissue of each voxel, where a shift needs it.
@@ -111,17 +112,17 @@ struct Loaded<'a> {
 }
 
 /// A case under a shift.
-struct Scene<'a> {
-    loaded: &'a Loaded<'a>,
+pub(super) struct Scene<'a> {
+    pub(super) loaded: &'a Loaded<'a>,
     shift: String,
-    image: Arc<Volume<f32>>,
+    pub(super) image: Arc<Volume<f32>>,
     complexity: ImageComplexity,
-    structures: Vec<Truth<'a>>,
+    pub(super) structures: Vec<Truth<'a>>,
 }
 
-struct Truth<'a> {
-    name: &'a str,
-    mask: Runs,
+pub(super) struct Truth<'a> {
+    pub(super) name: &'a str,
+    pub(super) mask: Runs,
     empty: bool,
     contrast: Option<f64>,
 }
@@ -143,6 +144,10 @@ impl Run<'_> {
             first = after;
         }
         Ok(())
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        Asker { model: self.model, seed: self.options.seed, cancel: self.hooks.cancel }
     }
 
     fn check(&self) -> Result<()> {
@@ -179,7 +184,7 @@ impl Run<'_> {
         pool: &ThreadPool,
         clock: &Clock,
     ) -> Result<()> {
-        let mut session = refused(self.session(scene, adapter))?;
+        let mut session = refused(self.asker().session(scene, adapter))?;
         for (index, truth) in scene.structures.iter().enumerate() {
             let first = first + index * self.plan.asked.len();
             let asked = &self.plan.asked[self.journal.done().saturating_sub(first).min(self.plan.asked.len())..];
@@ -205,13 +210,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn session(&self, scene: &Scene, adapter: Option<&EvaluatedAdapter>) -> Result<Session> {
-        let mut session = Session::new(self.model, scene.image.clone())?;
-        session.set_modality(scene.loaded.case.modality.parse().unwrap_or(Modality::Unknown));
-        session.set_adapter(adapter.map(|adapter| &adapter.adapter))?;
-        Ok(session)
-    }
-
     /// Asks for a structure by a prompt, and measures what comes of it.
     fn ask(
         &self,
@@ -222,7 +220,7 @@ impl Run<'_> {
         row: &mut Row,
     ) -> Result<Cost> {
         let geometry = session.geometry().clone();
-        let drawn = match self.drawn(scene, asked, &geometry) {
+        let drawn = match self.asker().drawn(scene, asked, &geometry) {
             Some(drawn) => drawn,
             None => {
                 row.reason = Some("the structure is not there: nothing to draw a prompt from".into());
@@ -230,7 +228,7 @@ impl Run<'_> {
             }
         };
         let started = Instant::now();
-        let found = match refused(self.segment(session, asked, drawn))? {
+        let found = match refused(self.asker().segment(session, asked, drawn))? {
             Ok(found) => found,
             Err(reason) => {
                 session.clear_prompts();
@@ -245,36 +243,14 @@ impl Run<'_> {
         row.metrics = pool.install(|| measure(asked.mask, &found, &geometry, self.options.tolerance_mm));
         Ok(Cost { seconds, windows_encoded, peak_memory_bytes: peak_memory_bytes() })
     }
-
-    fn drawn(&self, scene: &Scene, asked: &Asked, geometry: &Geometry) -> Option<Drawn> {
-        if !asked.kind.has_place() {
-            return Some(Drawn::default());
-        }
-        let names = [scene.loaded.dataset, &scene.loaded.case.id, asked.truth.name];
-        draw(asked.kind, asked.mask, geometry, asked.jitter, self.options.seed, &names)
-    }
-
-    fn segment(&self, session: &mut Session, asked: &Asked, drawn: Drawn) -> Result<Vec<u8>> {
-        // An adapter that does not know the task is asked without one.
-        if session.set_task(Some(asked.truth.name)).is_err() {
-            session.set_task(None)?;
-        }
-        session.set_text(asked.kind.has_text().then_some(asked.truth.name))?;
-        for point in drawn.points {
-            session.add_point(point)?;
-        }
-        session.set_box(drawn.bounding_box)?;
-        let hooks = Hooks { progress: None, cancel: self.hooks.cancel };
-        Ok(session.segment(&hooks)?.mask().data)
-    }
 }
 
 /// A structure and how it is asked for.
-struct Asked<'a> {
-    truth: &'a Truth<'a>,
-    mask: &'a [u8],
-    kind: PromptKind,
-    jitter: f64,
+pub(super) struct Asked<'a> {
+    pub(super) truth: &'a Truth<'a>,
+    pub(super) mask: &'a [u8],
+    pub(super) kind: PromptKind,
+    pub(super) jitter: f64,
 }
 
 /// Tells how far a run has come.
@@ -306,7 +282,7 @@ fn refused<T>(outcome: Result<T>) -> Result<Result<T, String>> {
     }
 }
 
-fn load<'a>(
+pub(super) fn load<'a>(
     data: &'a EvaluationData,
     case: &'a DatasetCase,
     structures: &'a [String],
@@ -322,7 +298,7 @@ fn load<'a>(
     Ok(Loaded { dataset: &data.dataset.name, case, masks, regions: regions.transpose()?, image: image.clone() })
 }
 
-fn scene<'a>(loaded: &'a Loaded<'a>, shift: Option<Shift>, seed: u64) -> Result<Scene<'a>> {
+pub(super) fn scene<'a>(loaded: &'a Loaded<'a>, shift: Option<Shift>, seed: u64) -> Result<Scene<'a>> {
     let shifted = match shift {
         Some(shift) => {
             let names = [loaded.dataset, &loaded.case.id];
