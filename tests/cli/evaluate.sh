@@ -19,6 +19,11 @@ expect "an evaluation prints a table" 0 'rician-noise:2 +box +4 ' "${evaluate[@]
 counts "a row for each mask" "$(tail -n +2 "$work/whole/results.csv" | wc -l)" $((4 * 2 * 5 * 2))
 counts "and a cost" "$(tail -n +2 "$work/whole/costs.csv" | wc -l)" $((4 * 2 * 5 * 2))
 [ -s "$work/whole/results.json" ] && pass "results.json" || fail "results.json"
+page=$work/whole/report.html
+# A page without its pictures and plots would be shorter than this.
+[ "$(grep -c '<svg' "$page")" -ge 4 ] && grep -q '<img src="data:image/png' "$page" && grep -q 'rician-noise' "$page" &&
+    pass "report.html with plots and pictures" || fail "report.html with plots and pictures"
+grep -qE '<script|<link|https?://|(src|href)="[^d]' "$page" && fail "it loads nothing" || pass "it loads nothing"
 [ -e "$work/whole.partial" ] && fail "nothing else is left" || pass "nothing else is left"
 expect "on other threads" 0 '' "${evaluate[@]}" --out "$work/threads" --threads 1 --quiet
 same "the results do not depend on threads" "$work/whole/results.csv" "$work/threads/results.csv"
@@ -41,6 +46,7 @@ else
     expect "the same ones do" 0 '' "${evaluate[@]}" --out "$work/killed" --resume --quiet
     same "and come to the same rows" "$work/whole/results.csv" "$work/killed/results.csv"
     same "and to the same results" "$work/whole/results.json" "$work/killed/results.json"
+    same "and to the same page" "$work/whole/report.html" "$work/killed/report.html"
 fi
 expect "results are not run over" 4 'exists' "${evaluate[@]}" --out "$work/whole" --quiet
 expect "a comparison with earlier results" 0 '' "${evaluate[@]}" --out "$work/again" --against "$work/whole" --quiet

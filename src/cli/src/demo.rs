@@ -8,7 +8,7 @@ use crate::progress::Bar;
 use crate::report::{model_json, text};
 use adaptmedseg_segment::volume::{self, Volume, WriteOptions};
 use adaptmedseg_segment::{BoxPrompt, Modality, Model, OpenOptions, Point, Session, Space};
-use adaptmedseg_study::{Phantom, PhantomModality};
+use adaptmedseg_study::{Phantom, PhantomModality, PhantomRegion};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::fs;
@@ -109,7 +109,7 @@ fn make(folder: &Path, args: &DemoArgs) -> Result<String> {
     let mut pictures = Vec::new();
     for (index, modality) in [PhantomModality::Ct, PhantomModality::Mr].into_iter().enumerate() {
         bar.step("making a scan");
-        let phantom = Phantom::new(SEED, index as u64, modality, None)?;
+        let phantom = Phantom::new(SEED, index as u64, modality, PhantomRegion::Abdomen, None)?;
         let prefix = modality.name().to_lowercase();
         let found = segment(&model, &phantom, modality, &bar)?;
         // Later organs do not take what earlier ones have.

@@ -5,7 +5,7 @@ use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Bar;
 use adaptmedseg_segment::volume::{self, WriteOptions};
-use adaptmedseg_study::{Phantom, PhantomModality};
+use adaptmedseg_study::{Phantom, PhantomModality, PhantomRegion};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::fs;
@@ -23,6 +23,9 @@ pub(crate) struct PhantomArgs {
     /// What they look like
     #[arg(long, value_enum, ignore_case = true, default_value = "both")]
     pub modality: PhantomModalities,
+    /// What they show
+    #[arg(long, value_enum, ignore_case = true, default_value = "abdomen")]
+    pub region: RegionArg,
     /// Everything random comes from it
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -45,6 +48,15 @@ pub(crate) enum PhantomModalities {
     Both,
 }
 
+/// What phantoms show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RegionArg {
+    /// The upper abdomen; more of the pelvis where there is room for more
+    Abdomen,
+    /// From the iliac crests to the thighs: bladder, rectum, and the prostate or the uterus
+    Pelvis,
+}
+
 /// Makes the data set in a temporary folder, and moves it into its place when it is complete.
 pub(crate) fn run(args: &PhantomArgs) -> Result<()> {
     if args.out.exists() {
@@ -62,6 +74,10 @@ pub(crate) fn run(args: &PhantomArgs) -> Result<()> {
         PhantomModalities::Both => &[PhantomModality::Ct, PhantomModality::Mr],
     };
     let size = args.size.map(|size| size.0);
+    let region = match args.region {
+        RegionArg::Abdomen => PhantomRegion::Abdomen,
+        RegionArg::Pelvis => PhantomRegion::Pelvis,
+    };
     let mut pairs = Vec::new();
     let mut structures = 0;
     for index in 0..args.count {
@@ -70,7 +86,7 @@ pub(crate) fn run(args: &PhantomArgs) -> Result<()> {
             let name = format!("{}-{index:03}", modality.name().to_lowercase());
             let done = index as f64 / args.count as f64;
             bar.at(done, name.clone());
-            let phantom = Phantom::new(args.seed, index, modality, size)?;
+            let phantom = Phantom::new(args.seed, index, modality, region, size)?;
             let (image, labels) = (format!("{name}.nii.gz"), format!("{name}-labels.nii.gz"));
             volume::write(&draft.path().join(&image), &phantom.image, &WriteOptions::default())?;
             volume::write(&draft.path().join(&labels), &phantom.labels, &WriteOptions::default())?;

@@ -4,8 +4,10 @@ use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Bar;
 use adaptmedseg_segment::checkpoint::ModelFolder;
-use adaptmedseg_study::{PretrainHooks, PretrainOptions, PretrainProgress, PretrainValidation, pretrain, small_config};
-use clap::Args;
+use adaptmedseg_study::{
+    PhantomModality, PretrainHooks, PretrainOptions, PretrainProgress, PretrainValidation, pretrain, small_config,
+};
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 /// Train a small model from scratch on generated phantoms: how the built-in model is made.
@@ -28,6 +30,9 @@ pub(crate) struct PretrainArgs {
     /// Everything random comes from it
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// What the phantoms look like
+    #[arg(long, value_enum, ignore_case = true, default_value = "any")]
+    pub modality: PretrainModality,
     /// Steps between checkpoints
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub checkpoint_every: u64,
@@ -45,6 +50,17 @@ pub(crate) struct PretrainArgs {
     pub quiet: bool,
 }
 
+/// What phantoms to learn from look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PretrainModality {
+    /// Hounsfield units alone
+    Ct,
+    /// MR-like contrasts alone
+    Mr,
+    /// Both, and contrasts like no scanner's
+    Any,
+}
+
 /// Trains, and prints what came of it.
 pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
     let options = PretrainOptions {
@@ -53,6 +69,11 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
         learning_rate: args.lr,
         warmup_steps: PretrainOptions::default().warmup_steps.min(args.steps / 10).max(1),
         seed: args.seed,
+        modality: match args.modality {
+            PretrainModality::Ct => Some(PhantomModality::Ct),
+            PretrainModality::Mr => Some(PhantomModality::Mr),
+            PretrainModality::Any => None,
+        },
         checkpoint_every: args.checkpoint_every,
     };
     let from = args.from.as_deref().map(ModelFolder::named).transpose()?;

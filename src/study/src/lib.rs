@@ -33,7 +33,7 @@ pub use dataset::{DATASET_FILE, Dataset, DatasetCase, DatasetFile, DatasetMask, 
 pub use error::{Error, Result};
 pub use options::{FineTuneOptions, Method, adapter_config, with_pairs};
 pub use pairs::{Split, TrainingPair, read_pairs};
-pub use phantom::{Phantom, PhantomModality};
+pub use phantom::{Phantom, PhantomModality, PhantomRegion};
 pub use prepare::{
     CaseNotes, Class, Classes, Foreground, Layout, PrepareHooks, PrepareOptions, PrepareProgress, PrepareReport,
     Shares, prepare,

@@ -2,7 +2,7 @@
 
 use adaptmedseg_segment::volume::{Reorientation, Volume};
 use adaptmedseg_segment::{BoxPrompt, CancelToken, Error, Hooks, Model, OpenOptions, Point, Session, Space};
-use adaptmedseg_study::{Phantom, PhantomModality};
+use adaptmedseg_study::{Phantom, PhantomModality, PhantomRegion};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ fn model() -> Model {
 }
 
 fn phantom() -> Phantom {
-    Phantom::new(11, 0, PhantomModality::Ct, None).expect("a phantom")
+    Phantom::new(11, 0, PhantomModality::Ct, PhantomRegion::Abdomen, None).expect("a phantom")
 }
 
 /// The box of a mask, in voxel indices.
@@ -119,9 +119,11 @@ fn a_cancelled_run_changes_nothing() {
 #[test]
 fn phantoms_are_the_same_for_a_seed_and_hold_what_they_say() {
     for modality in [PhantomModality::Ct, PhantomModality::Mr] {
-        let [a, b] = [0, 0].map(|index| Phantom::new(3, index, modality, Some([60, 52, 40])).expect("a phantom"));
+        let [a, b] = [0, 0].map(|index| {
+            Phantom::new(3, index, modality, PhantomRegion::Abdomen, Some([60, 52, 40])).expect("a phantom")
+        });
         assert_eq!((&a.image, &a.labels), (&b.image, &b.labels));
-        let other = Phantom::new(3, 1, modality, Some([60, 52, 40])).expect("a phantom");
+        let other = Phantom::new(3, 1, modality, PhantomRegion::Abdomen, Some([60, 52, 40])).expect("a phantom");
         assert_ne!(a.image, other.image);
         assert_eq!(a.image.geometry.axis_codes(), "RAS");
         assert!(a.structures.len() > 20, "{} structures", a.structures.len());

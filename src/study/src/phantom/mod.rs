@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::random::{Use, generator};
 use adaptmedseg_volume::{Geometry, Volume};
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 /// What a phantom shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,8 @@ pub(crate) enum Kind {
 }
 
 /// How a phantom's image looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum PhantomModality {
     /// Hounsfield units.
     Ct,
@@ -48,6 +50,16 @@ impl PhantomModality {
             Self::Mr => "MR",
         }
     }
+}
+
+/// What part of the torso a phantom shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PhantomRegion {
+    /// The upper abdomen where there is room for little else, more of the pelvis where there is more.
+    #[default]
+    Abdomen,
+    /// From the iliac crests to the thighs: bladder, rectum, and the prostate or the uterus.
+    Pelvis,
 }
 
 /// A generated scan of a torso with its labels.
@@ -68,7 +80,13 @@ impl Phantom {
     ///
     /// # Errors
     /// A size that is too small or too large.
-    pub fn new(seed: u64, index: u64, modality: PhantomModality, size: Option<[usize; 3]>) -> Result<Self> {
+    pub fn new(
+        seed: u64,
+        index: u64,
+        modality: PhantomModality,
+        region: PhantomRegion,
+        size: Option<[usize; 3]>,
+    ) -> Result<Self> {
         let size = size.unwrap_or(match modality {
             PhantomModality::Ct => [128, 104, 112],
             PhantomModality::Mr => [128, 104, 48],
@@ -83,8 +101,11 @@ impl Phantom {
         let mut random = generator(seed, Use::Phantom, index);
         let thickness = if modality == PhantomModality::Ct { 3.0 } else { 5.0 };
         let spacing = [3.0, 3.0, thickness];
-        // The upper abdomen where there is room for little else, more of the pelvis where there is more.
-        let middle = between(&mut random, -20.0, 60.0);
+        let (lowest, highest) = match region {
+            PhantomRegion::Abdomen => (-20.0, 60.0),
+            PhantomRegion::Pelvis => (-160.0, -110.0),
+        };
+        let middle = between(&mut random, lowest, highest);
         let scene = torso::torso(size, spacing, middle, &mut random);
         let (look, scale) = match modality {
             PhantomModality::Ct => (Look::Ct, 1.0),
@@ -103,13 +124,19 @@ impl Phantom {
         let geometry = Geometry::new(size, spacing, origin, direction)?;
         let mut seen = [false; 256];
         scene.labels.iter().for_each(|&label| seen[usize::from(label)] = true);
-        let structures = scene.structures.into_iter().filter_map(|Structure { name, labels }| {
-            let labels: Vec<u8> = labels.into_iter().filter(|&label| seen[usize::from(label)]).collect();
-            (!labels.is_empty()).then_some((name, labels))
-        });
+        let mut structures: Vec<(String, Vec<u8>)> = Vec::new();
+        for Structure { name, mut labels } in scene.structures {
+            labels.retain(|&label| seen[usize::from(label)]);
+            // Some come in parts, as the seminal vesicles.
+            match structures.iter_mut().find(|(known, _)| *known == name) {
+                _ if labels.is_empty() => {}
+                Some((_, parts)) => parts.extend(labels),
+                None => structures.push((name, labels)),
+            }
+        }
         Ok(Self {
             image: Volume::new(geometry.clone(), image.into_iter().map(|value| (value * scale).round()).collect())?,
-            structures: structures.collect(),
+            structures,
             labels: Volume::new(geometry, scene.labels)?,
         })
     }

@@ -4,6 +4,7 @@ use super::sample::{self, Drawn, Stage};
 use super::{init, vocabulary};
 use crate::error::{Error, Result};
 use crate::partial::{Folder, difference};
+use crate::phantom::PhantomModality;
 use crate::schedule::Schedule;
 use adaptmedseg_engine::{
     BurnEngine, Engine, Learns, TextEmbedding, Trainer, TrainerConfig, TrainerState, TrainingSample,
@@ -47,13 +48,24 @@ pub struct PretrainOptions {
     pub warmup_steps: u64,
     /// Everything random comes from it.
     pub seed: u64,
+    /// What phantoms look like; none: like CT, like MR, and like nothing that exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modality: Option<PhantomModality>,
     /// Steps between checkpoints, each with a validation and a model to look at.
     pub checkpoint_every: u64,
 }
 
 impl Default for PretrainOptions {
     fn default() -> Self {
-        Self { steps: 4300, batch: 4, learning_rate: 8e-4, warmup_steps: 300, seed: 1, checkpoint_every: 500 }
+        Self {
+            steps: 4300,
+            batch: 4,
+            learning_rate: 8e-4,
+            warmup_steps: 300,
+            seed: 1,
+            modality: None,
+            checkpoint_every: 500,
+        }
     }
 }
 
@@ -303,7 +315,7 @@ impl Run<'_> {
 
     /// The samples of a step.
     fn draw(&mut self, scenes: &mut VecDeque<(u64, Arc<Stage>)>) -> Result<Vec<TrainingSample>> {
-        let (seed, size) = (self.options.seed, self.config.image_encoder.image_size);
+        let (&PretrainOptions { seed, modality, .. }, size) = (self.options, self.config.image_encoder.image_size);
         let first = self.step * self.options.batch as u64;
         // Which scenes are at hand depends on the step alone.
         let oldest = first / SAMPLES_PER_SCENE;
@@ -321,7 +333,7 @@ impl Run<'_> {
             let attempt = |attempt: u64| {
                 let number = number + (attempt << 41);
                 let scene = (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % SCENES;
-                sample::draw(&scenes[scene as usize].1, size, seed, number)
+                sample::draw(&scenes[scene as usize].1, size, modality, seed, number)
             };
             (0..).find_map(attempt).expect("the attempts do not end")
         };
@@ -344,10 +356,13 @@ impl Run<'_> {
 
     fn validate(&mut self) -> Result<PretrainValidation> {
         if self.held_out.is_empty() {
-            let (seed, size) = (self.options.seed, self.config.image_encoder.image_size);
+            let (&PretrainOptions { seed, modality, .. }, size) = (self.options, self.config.image_encoder.image_size);
             let drawn: Vec<Drawn> = (0..VALIDATION_SAMPLES)
                 .into_par_iter()
-                .filter_map(|index| sample::draw(&Stage::new(seed, HELD_OUT + index / 3), size, seed, HELD_OUT + index))
+                .filter_map(|index| {
+                    let stage = Stage::new(seed, HELD_OUT + index / 3);
+                    sample::draw(&stage, size, modality, seed, HELD_OUT + index)
+                })
                 .collect();
             for drawn in drawn {
                 let kind = drawn.kind;
@@ -392,9 +407,11 @@ impl Run<'_> {
 
 /// `MODEL_CARD.md` of a model that has just been trained: what is known without a test on real scans.
 fn card(report: &PretrainReport) -> String {
-    let PretrainOptions { steps, batch, learning_rate, seed, .. } = report.options;
+    let PretrainOptions { steps, batch, learning_rate, seed, modality, .. } = report.options;
+    let look =
+        modality.map_or_else(|| "with random contrast".to_owned(), |modality| format!("like {}", modality.name()));
     let mut text = format!(
-        "# Model card\n\nTrained from scratch by `adaptmedseg pretrain` on generated phantoms with random contrast: {steps} steps of \
+        "# Model card\n\nTrained from scratch by `adaptmedseg pretrain` on generated phantoms {look}: {steps} steps of \
          {batch} windows, learning rate {learning_rate}, seed {seed}, {:.0} s. A demonstration, not for clinical use.\n\n\
          Dice on held-out phantoms:\n\n| prompt | Dice |\n|---|---|\n",
         report.seconds

@@ -1,7 +1,7 @@
 //! What a network learns from scratch on: windows of phantoms with prompts for one structure.
 
 use super::frame::{self, Found, Frame, View};
-use crate::phantom::{self, Appearance, Kind, Look, Scene, between};
+use crate::phantom::{self, Appearance, Kind, Look, PhantomModality, Scene, between};
 use crate::random::{Use, generator};
 use adaptmedseg_engine::WindowPrompts;
 use adaptmedseg_volume::Reorientation;
@@ -46,15 +46,21 @@ const MIN_INSIDE: usize = 30;
 const MIN_CONTRAST: f32 = 0.12;
 
 /// Draws a sample; `None` where the window came out without the structure.
-pub(crate) fn draw(stage: &Stage, size: [usize; 3], seed: u64, number: u64) -> Option<Drawn> {
+pub(crate) fn draw(
+    stage: &Stage,
+    size: [usize; 3],
+    modality: Option<PhantomModality>,
+    seed: u64,
+    number: u64,
+) -> Option<Drawn> {
     let mut random = generator(seed, Use::Step, number);
     let random = &mut random;
     let [depth, height, width] = size;
     let count = [width, height, depth];
     let scene = &stage.scene;
-    let look = match random.random_range(0..10) {
-        0..3 => Look::Ct,
-        3..6 => Look::Mr,
+    let look = match (modality, random.random_range(0..10)) {
+        (Some(PhantomModality::Ct), _) | (None, 0..3) => Look::Ct,
+        (Some(PhantomModality::Mr), _) | (None, 3..6) => Look::Mr,
         _ => Look::Any,
     };
     let appearance = Appearance::new(&scene.tissues, look, random);

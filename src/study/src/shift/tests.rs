@@ -1,8 +1,8 @@
 use super::*;
-use crate::phantom::{Phantom, PhantomModality};
+use crate::phantom::{Phantom, PhantomModality, PhantomRegion};
 
 fn phantom() -> Phantom {
-    Phantom::new(3, 0, PhantomModality::Mr, Some([48, 40, 24])).expect("a phantom")
+    Phantom::new(3, 0, PhantomModality::Mr, PhantomRegion::Abdomen, Some([48, 40, 24])).expect("a phantom")
 }
 
 /// A number for the labels of each voxel, which phantoms have by themselves.

@@ -17,7 +17,7 @@ const PICTURES: usize = 8;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid #ccc}table{border-collapse:collapse;\
-font-size:.86rem;margin:.8rem 0}th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #e4e4e4}th{background:#f4f4f4}\
+font-size:.86rem;margin:.8rem 0}th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #e4e4e4}td{white-space:nowrap}th{background:#f4f4f4}\
 td.name,th.name{text-align:left}svg{width:100%;height:auto;margin:.6rem 0}figure{display:inline-block;width:14rem;margin:.4rem;\
 vertical-align:top;font-size:.8rem}figure img{width:100%;background:#000}.note{color:#555;font-size:.86rem}";
 

@@ -43,6 +43,11 @@ fn frame(svg: &mut String, names: &[String], height: f64, turned: bool) {
             at + 4.0
         );
     }
+    let _ = write!(
+        svg,
+        "<text transform=\"translate(12 {:.1}) rotate(-90)\" text-anchor=\"middle\">Dice</text>",
+        TOP + height / 2.0
+    );
     let each = (WIDTH - LEFT) / names.len().max(1) as f64;
     for (index, name) in names.iter().enumerate() {
         let (x, base) = (LEFT + (index as f64 + 0.5) * each, TOP + height);
