@@ -314,3 +314,62 @@ def test_a_crop_is_a_part_of_the_image(shifted, tmp_path):
     assert (got == image[where]).all() and (part == mask[where]).all()
     affine = nibabel.load(tmp_path / "shifted.nii").affine
     assert np.allclose(affine[:3, 3], start * np.asarray(SPACING), atol=1e-4)
+
+
+@pytest.fixture
+def torchio():
+    return pytest.importorskip("torchio", reason="skipped: TorchIO is absent: no comparison of shifts with it")
+
+
+def as_torchio(torchio, image, spacing):
+    return torchio.ScalarImage(tensor=image[None], affine=np.diag([*spacing, 1.0]))
+
+
+def test_blur_is_torchios(shifted, torchio):
+    image, _, got, _, drawn = shifted("blur:3")
+    deviation = drawn["deviation_mm"][0]
+    expected = torchio.Blur((deviation,) * 3)(as_torchio(torchio, image, SPACING)).numpy()[0]
+    # At the edges TorchIO mirrors the image, and we go on with its last value.
+    inner = tuple(slice(int(np.ceil(4 * deviation / step)) + 1, -int(np.ceil(4 * deviation / step)) - 1) for step in SPACING)
+    assert got[inner].size > 500
+    assert np.allclose(got[inner], expected[inner], atol=1e-4 * np.ptp(image))
+
+
+def test_gamma_is_torchios(shifted, torchio):
+    image, _, got, _, drawn = shifted("gamma:4")
+    low, span = image.min(), np.ptp(image)
+    # TorchIO raises values as they are.
+    expected = torchio.Gamma(drawn["exponent"][0])(as_torchio(torchio, (image - low) / span, SPACING)).numpy()[0]
+    assert np.allclose((got - low) / span, expected, atol=1e-4)
+
+
+def test_the_bias_field_is_torchios(tmp_path, torchio):
+    # On a cube of cubes both fields have the same axes.
+    size, step = 24, 1.5
+    image = np.random.default_rng(3).uniform(100, 200, (size,) * 3).astype(np.float32)
+    image[0, 0, 0] = 0
+    path = save(tmp_path / "image.nii", image, (step,) * 3)
+    drawn = dump("shift", path, "bias-field:5", 1, tmp_path / "shifted.nii")
+    got = np.asarray(nibabel.load(tmp_path / "shifted.nii").dataobj)
+    powers = [(i, j, k) for i in range(4) for j in range(4 - i) for k in range(4 - i - j)]
+    # Ours runs along LPS and is 1 at the volume's faces, TorchIO's is 1 in the middle of the last voxel.
+    scale = (size / 2 - 0.5) / (size / 2)
+    ours = {power: by for power, by in zip([power for power in powers if sum(power)], drawn["coefficients"], strict=True)}
+    coefficients = [ours.get((i, j, k), 0.0) * scale ** (i + j + k) * (-1.0) ** (i + j) for i, j, k in powers]
+    transform = torchio.BiasField(coefficients=coefficients, order=3)
+    expected = transform(as_torchio(torchio, image, (step,) * 3)).numpy()[0]
+    assert np.ptp(expected / np.maximum(image, 1)) > 0.2
+    assert np.allclose(got, expected, atol=1e-4 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("severity", [2, 5])
+def test_scaling_is_torchios(shifted, torchio, severity):
+    image, _, got, _, drawn = shifted(f"scaling:{severity}")
+    scale = 1.0 / np.asarray(drawn["source_matrix_lps"]).reshape(3, 3)[0, 0]
+    transform = torchio.Affine((scale,) * 3, (0, 0, 0), (0, 0, 0), center="image", default_pad_value="minimum")
+    expected = transform(as_torchio(torchio, image, SPACING)).numpy()[0]
+    inner = (slice(3, -3),) * 3 if scale > 1 else tuple(
+        slice(int(np.ceil(count * (1 - scale) / 2)) + 2, -int(np.ceil(count * (1 - scale) / 2)) - 2) for count in image.shape
+    )
+    assert got[inner].size > 1000
+    assert np.allclose(got[inner], expected[inner], atol=1e-3 * np.ptp(image))
