@@ -17,9 +17,10 @@ use std::str::FromStr;
 
 /// Measure how good a model and its adapters are on data sets.
 ///
-/// Prompts are drawn from the truth. The folder gets results.json (all masks, and what they come to by adapter, prompt,
-/// jitter, shift, data set, modality and structure), results.csv (all masks) and costs.csv (seconds and memory); a table
-/// is printed. Stopped, by Ctrl-C or worse, a run goes on with --resume.
+/// Prompts are drawn from the truth. The folder gets report.html (tables, plots, the worst masks), results.json (all
+/// masks, and what they come to by adapter, prompt, jitter, shift, data set, modality and structure), results.csv (all
+/// masks) and costs.csv (seconds and memory); a table is printed. Stopped, by Ctrl-C or worse, a run goes on with
+/// --resume.
 ///
 /// Shifts: gaussian-noise, rician-noise, bias-field, blur, gamma, contrast, inversion, ghosting, spike, anisotropy,
 /// rotation, scaling, elastic, crop, tissue-remap (for phantoms), each with severities from 1 to 5.
