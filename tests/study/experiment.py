@@ -41,10 +41,10 @@ class Experiment:
         # Every size by name, so that it can stand in the report.
         self.sizes = {
             "base steps": 20 if quick else 800,
-            "adapter steps": 2 if quick else 120,
+            "adapter steps": 2 if quick else 250,
             "MR phantoms to adapt with": 2 if quick else 6,
             "held-out phantoms of each modality": 1 if quick else 6,
-            "real adapter steps": 2 if quick else 60,
+            "real adapter steps": 2 if quick else 40,
         }
 
     def run(self, command: str, *arguments: object, out: Path, resume: bool = True) -> Path:
@@ -69,8 +69,8 @@ class Experiment:
     def adapters(self, base: Path, data: Path, name: str, steps: int) -> list[Path]:
         return [
             self.run("finetune", "--model", base, "--data", data, "--method", method, "--steps", steps,
-                     "--loss", "volume", "--validate-every", max(1, steps // 3), "--patience", 0, "--no-checkpointing",
-                     "--name", method, out=self.out / name / method)
+                     "--lr", 3e-3, "--loss", "volume", "--validate-every", max(1, steps // 3), "--patience", 0,
+                     "--no-checkpointing", "--name", method, out=self.out / name / method)
             for method in METHODS
         ]
 
@@ -206,10 +206,10 @@ def on_real_scans(experiment: Experiment, base: Path, data: Path) -> list[str]:
     for left_out, about in scans.items():
         fold = real / f"without-{left_out}"
         fold.mkdir(exist_ok=True)
-        # One structure in five tells when to stop.
+        # One structure in ten tells when to stop.
         known = pairs_of(scans, [scan for scan in scans if scan != left_out], "../scans/")
         for index, pair in enumerate(known):
-            pair["split"] = "validation" if index % 5 == 4 else "train"
+            pair["split"] = "validation" if index % 10 == 9 else "train"
         (fold / "pairs.json").write_text(json.dumps(known, indent=1))
         adapters = experiment.adapters(base, fold / "pairs.json", f"real/without-{left_out}",
                                        experiment.sizes["real adapter steps"])
