@@ -4,8 +4,8 @@ use crate::burn_trainer::BurnTrainer;
 use crate::error::{Error, Result};
 use crate::threads::Threads;
 use crate::{
-    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, ImageEmbedding, Learns, TextEmbedding, Trainer,
-    TrainerConfig, WindowPrompts, devices,
+    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, EngineOptions, ImageEmbedding, Learns, Precision,
+    TextEmbedding, Trainer, TrainerConfig, WindowPrompts, devices,
 };
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::checkpoint::ModelFolder;
@@ -35,35 +35,34 @@ impl fmt::Debug for BurnEngine {
 impl BurnEngine {
     /// Opens a model folder. The weights stay in the mapped file.
     ///
-    /// `device` is `auto` or `cpu`; `threads` is all cores unless given.
-    ///
     /// # Errors
-    /// An unknown device; a folder whose files are missing, malformed or do not fit together.
-    pub fn open(folder: &ModelFolder, device: &str, threads: Option<usize>) -> Result<Self> {
+    /// An unknown device; a precision the processor does not compute in; a folder whose files are missing, malformed or do not fit together.
+    pub fn open(folder: &ModelFolder, options: &EngineOptions) -> Result<Self> {
         let config = folder.config().clone();
         let text = &config.text_encoder;
         let tokenizer = folder
             .tokenizer()
             .map(|bytes| Tokenizer::from_bytes(bytes, &text.template, text.context_length, text.vocab_size))
             .transpose()?;
-        Self::new(config, tokenizer, device, threads, |name| folder.tensor(name))
+        Self::new(config, tokenizer, options, |name| folder.tensor(name))
     }
 
     /// A model whose weights `source` gives by name.
     ///
     /// # Errors
-    /// An unknown device; a tensor that is absent or has the wrong shape.
+    /// An unknown device; a precision the processor does not compute in; a tensor that is absent or has the wrong shape.
     pub fn new(
         config: ModelConfig,
         tokenizer: Option<Tokenizer>,
-        device: &str,
-        threads: Option<usize>,
+        options: &EngineOptions,
         source: impl Fn(&str) -> Option<RawTensor>,
     ) -> Result<Self> {
-        if !matches!(device, "auto" | "cpu") {
+        let &EngineOptions { ref device, threads, precision } = options;
+        if !matches!(device.as_str(), "auto" | "cpu") {
             let known = devices().into_iter().map(|device| device.name).collect();
-            return Err(Error::UnknownDevice { name: device.into(), known });
+            return Err(Error::UnknownDevice { name: device.clone(), known });
         }
+        check(precision)?;
         let device = Device::flex();
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         let pool = Threads::new(threads)
@@ -74,6 +73,7 @@ impl BurnEngine {
             engine: "flex".into(),
             device: "cpu".into(),
             threads,
+            precision,
             embedding_bytes: embedding_bytes(&config),
             working_bytes: working_bytes(&config),
         };
@@ -86,6 +86,19 @@ impl BurnEngine {
             None => Ok(&self.model),
             Some(adapter) => adapter.get().ok_or_else(|| foreign("an adapter")),
         }
+    }
+}
+
+/// Whether the processor computes like this.
+fn check(precision: Precision) -> Result<()> {
+    match precision {
+        Precision::F32 => Ok(()),
+        Precision::Bf16 | Precision::F16 => Err(Error::UnsupportedPrecision {
+            precision,
+            device: "cpu".into(),
+            why: "this version has no kernels for it".into(),
+            supported: vec![Precision::F32],
+        }),
     }
 }
 

@@ -6,11 +6,13 @@
 mod burn_engine;
 mod burn_trainer;
 mod error;
+mod options;
 mod threads;
 mod training;
 
 pub use burn_engine::BurnEngine;
 pub use error::{Error, Result};
+pub use options::{EngineOptions, Precision};
 pub use training::{Evaluation, Learns, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
 
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
@@ -115,6 +117,8 @@ pub struct EngineInfo {
     pub device: String,
     /// Threads it computes with.
     pub threads: usize,
+    /// The arithmetic it was opened with.
+    pub precision: Precision,
     /// Bytes of one encoded window.
     pub embedding_bytes: u64,
     /// Bytes of working memory a pass needs at its peak, estimated from the architecture.

@@ -4,7 +4,7 @@
 //! recipe is the reference data's own; the numbers here are its constants.
 
 use crate::Bundle;
-use adaptmedseg_engine::BurnEngine;
+use adaptmedseg_engine::{BurnEngine, EngineOptions, Precision};
 use adaptmedseg_model::checkpoint;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::{Device, RawTensor, SegVol, Tokenizer};
@@ -155,12 +155,13 @@ pub fn golden_model(bundle: &Bundle) -> Model {
         device: "cpu".into(),
         engine: "flex".into(),
         threads: 2,
+        precision: Precision::F32,
         parameters: 0,
         weight_bytes: 0,
         image_size: config.image_encoder.image_size,
         supports_text: tokenizer.is_some(),
     };
-    let engine = BurnEngine::new(config, tokenizer, "cpu", None, |name| tensors.get(name).cloned());
+    let engine = BurnEngine::new(config, tokenizer, &EngineOptions::on("cpu"), |name| tensors.get(name).cloned());
     Model::with_engine(Box::new(engine.expect("the manifest is complete")), description)
 }
 
