@@ -12,9 +12,10 @@ use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::dense_prompt::{self, DenseInput};
 use adaptmedseg_model::{Device, Prompts, RawTensor, SegVol, Tokenizer};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Distribution, Tensor, TensorData};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The model on Burn, with a thread pool of its own: the host's pools are left alone.
 pub struct BurnEngine {
@@ -185,6 +186,25 @@ impl Engine for BurnEngine {
 
     fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    fn product_seconds(&self, [rows, inner, columns]: [usize; 3], turns: usize) -> Result<Vec<f64>> {
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &self.device);
+        let failed = |error| Error::Internal(format!("the product failed: {error:?}"));
+        self.pool.install(|| {
+            let (left, right) = (random([rows, inner]), random([inner, columns]));
+            let mut seconds = Vec::with_capacity(turns);
+            for turn in 0..=turns {
+                let started = Instant::now();
+                let product = left.clone().matmul(right.clone());
+                self.device.sync().map_err(failed)?;
+                if turn > 0 {
+                    seconds.push(started.elapsed().as_secs_f64());
+                }
+                drop(product);
+            }
+            Ok(seconds)
+        })
     }
 
     fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {

@@ -29,6 +29,13 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// The architecture of the model.
     fn config(&self) -> &ModelConfig;
 
+    /// Seconds that the device's own float32 product of `[rows, inner]` with `[inner, columns]` takes, `turns` times after
+    /// one that is not counted: what other times are compared with.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    fn product_seconds(&self, sizes: [usize; 3], turns: usize) -> Result<Vec<f64>>;
+
     /// Encodes one window, with an adapter or without.
     ///
     /// `window` has the configured image size, row-major (D, H, W), W fastest, values in `[0, 1]`.
