@@ -16,8 +16,12 @@ if [ "$(grep -cE '": [0-9.]+(e-?[0-9]+)?,?$' "$work/bench.json")" -eq 10 ]; then
 if grep -q '"device": "cpu"' "$work/bench.json" && grep -q '"precision": "f32"' "$work/bench.json" && grep -q '"threads": 1' "$work/bench.json"
 then pass "what was measured is named"; else fail "what was measured is named"; fi
 
-expect "bench of a model without text" 0 'text encoder +takes no text' bench --model "$demo/model" --json "$work/silent.json"
+expect "bench of a model without text" 0 'mask decoder +[0-9.]+ s' bench --model "$demo/model" --json "$work/silent.json"
 if grep -q '"text_s": null' "$work/silent.json"; then pass "no time of what the model has not"; else fail "no time of what the model has not"; fi
+
+expect "bench of the encoder alone" 0 'image encoder' bench --model builtin --encoder-only --json "$work/encoder.json"
+if [ "$(fields "$work/encoder.json")" = "$want" ] && [ "$(grep -c ': null' "$work/encoder.json")" -eq 4 ]
+then pass "the same fields, of which others are null"; else fail "the same fields, of which others are null"; fi
 
 expect "bench, unknown device" 2 'no device "abacus"; there is cpu' bench --model builtin --device abacus --json "$out/none.json"
 expect "bench, precision the processor has not" 5 'does not compute in f16' bench --model builtin --precision f16 --json "$out/none.json"

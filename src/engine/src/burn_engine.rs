@@ -19,7 +19,10 @@ use std::time::Instant;
 
 /// The model on Burn, with a thread pool of its own: the host's pools are left alone.
 pub struct BurnEngine {
+    /// The weights as they are: what adapters are put beside, and what learns.
     model: SegVol,
+    /// The same at the engine's precision: what computes.
+    base: SegVol,
     config: ModelConfig,
     tokenizer: Option<Tokenizer>,
     device: Device,
@@ -70,6 +73,10 @@ impl BurnEngine {
             .map_err(|error| Error::Internal(format!("cannot start {threads} threads: {error}")))?;
         let pool = Arc::new(pool);
         let model = config.init(&device).load(&device, source)?;
+        let base = match precision {
+            Precision::Bf16 => pool.install(|| model.clone().in_bf16())?,
+            _ => model.clone(),
+        };
         let info = EngineInfo {
             engine: "flex".into(),
             device: "cpu".into(),
@@ -78,13 +85,13 @@ impl BurnEngine {
             embedding_bytes: embedding_bytes(&config),
             working_bytes: working_bytes(&config),
         };
-        Ok(Self { model, config, tokenizer, device, pool, info })
+        Ok(Self { model, base, config, tokenizer, device, pool, info })
     }
 
     /// The network a call means.
     fn network<'a>(&'a self, adapter: Option<&'a AttachedAdapter>) -> Result<&'a SegVol> {
         match adapter {
-            None => Ok(&self.model),
+            None => Ok(&self.base),
             Some(adapter) => adapter.get().ok_or_else(|| foreign("an adapter")),
         }
     }
@@ -92,15 +99,15 @@ impl BurnEngine {
 
 /// Whether the processor computes like this.
 fn check(precision: Precision) -> Result<()> {
-    match precision {
-        Precision::F32 => Ok(()),
-        Precision::Bf16 | Precision::F16 => Err(Error::UnsupportedPrecision {
-            precision,
-            device: "cpu".into(),
-            why: "this version has no kernels for it".into(),
-            supported: vec![Precision::F32],
-        }),
-    }
+    let bf16 = adaptmedseg_model::nn::has_fast_bf16();
+    let why = match precision {
+        Precision::F32 => return Ok(()),
+        Precision::Bf16 if bf16 => return Ok(()),
+        Precision::Bf16 => "this processor has no AVX512-BF16",
+        Precision::F16 => "there are no kernels for it on a processor",
+    };
+    let supported = if bf16 { vec![Precision::Bf16, Precision::F32] } else { vec![Precision::F32] };
+    Err(Error::UnsupportedPrecision { precision, device: "cpu".into(), why: why.into(), supported })
 }
 
 fn foreign(what: &str) -> Error {
@@ -242,7 +249,12 @@ impl Engine for BurnEngine {
 
     fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter> {
         let network = self.model.with_adapter(adapter)?;
-        Ok(AttachedAdapter::new(if merge { self.pool.install(|| network.merged()) } else { network }))
+        let network = if merge { self.pool.install(|| network.merged()) } else { network };
+        Ok(AttachedAdapter::new(match self.info.precision {
+            Precision::Bf16 if adapter.changes_encoder() => self.pool.install(|| network.in_bf16())?,
+            Precision::Bf16 => network.in_bf16_as(&self.base),
+            _ => network,
+        }))
     }
 
     fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>> {

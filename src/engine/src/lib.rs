@@ -63,7 +63,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
     fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, adapted: Option<Adapted>) -> Result<Decoded>;
 
     /// Puts an adapter beside the model, whose weights it shares: any number may be attached, and each call says which it
-    /// means. `merge` adds its corrections to copies of the weights they correct: faster, for that much memory.
+    /// means. `merge` adds its corrections to copies of the weights they correct: faster, for that much memory. (An encoder
+    /// that computes in bfloat16 has a copy of its own in any case.)
     ///
     /// # Errors
     /// An adapter for layers of other sizes.

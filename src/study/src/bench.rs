@@ -27,7 +27,7 @@ const STRUCTURE: &str = "liver";
 const TURNS: usize = 5;
 const LONG_TURNS: usize = 3;
 
-/// What was measured: seconds are medians.
+/// What was measured: seconds are medians. Of the encoder alone, the other parts are none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchReport {
     /// Speed of the device's own float32 product of 2048 x 768 with 768 x 3072, in 10^9 operations per second.
@@ -38,13 +38,13 @@ pub struct BenchReport {
     /// faster than float32.
     pub encoder_efficiency: f64,
     /// Decoding one box against an encoded window, up to logits of the window's size.
-    pub decoder_s: f64,
+    pub decoder_s: Option<f64>,
     /// Encoding one name; none for a model that takes no text.
     pub text_s: Option<f64>,
     /// Segmenting a generated CT scan of 128 x 104 x 112 voxels by a box around its liver, nothing kept from before.
-    pub segment_s: f64,
+    pub segment_s: Option<f64>,
     /// One step of fine-tuning as it is by default: LoRA of encoder and decoder, one window, every combination of prompts.
-    pub train_step_s: f64,
+    pub train_step_s: Option<f64>,
     /// Opening the model.
     pub load_s: f64,
     /// The most memory the process has held, the training steps included; none where the system does not tell.
@@ -95,11 +95,11 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Opens a model and measures it.
+/// Opens a model and measures it, or its image encoder alone.
 ///
 /// # Errors
 /// A model that cannot be opened so; a failure of the device; a cancellation.
-pub fn bench(model: &Path, options: &EngineOptions, hooks: &BenchHooks) -> Result<BenchReport> {
+pub fn bench(model: &Path, options: &EngineOptions, encoder_only: bool, hooks: &BenchHooks) -> Result<BenchReport> {
     hooks.show("opening the model");
     let started = Instant::now();
     let model = Model::open(model, options)?;
@@ -121,19 +121,21 @@ pub fn bench(model: &Path, options: &EngineOptions, hooks: &BenchHooks) -> Resul
     let encoder_s =
         hooks.median(TURNS, || Ok(engine.encode_image(&window, None).map(drop).map_err(engine_error)?))?;
     products.extend(engine.product_seconds(PRODUCT, TURNS).map_err(engine_error)?);
-    hooks.show("mask decoder");
-    let decoder_s =
-        hooks.median(TURNS, || Ok(engine.decode(&embedding, &asked, None).map(drop).map_err(engine_error)?))?;
-    hooks.show("text encoder");
-    let text_s = if model.description().supports_text {
-        Some(hooks.median(TURNS, || Ok(engine.encode_text(STRUCTURE).map(drop).map_err(engine_error)?))?)
-    } else {
-        None
-    };
-    hooks.show("whole volume");
-    let segment_s = segment_seconds(&model, hooks)?;
-    hooks.show("training step");
-    let train_step_s = train_seconds(&model, window, hooks)?;
+    let (mut decoder_s, mut text_s, mut segment_s, mut train_step_s) = (None, None, None, None);
+    if !encoder_only {
+        hooks.show("mask decoder");
+        let decode = || Ok(engine.decode(&embedding, &asked, None).map(drop).map_err(engine_error)?);
+        decoder_s = Some(hooks.median(TURNS, decode)?);
+        if model.description().supports_text {
+            hooks.show("text encoder");
+            let encode = || Ok(engine.encode_text(STRUCTURE).map(drop).map_err(engine_error)?);
+            text_s = Some(hooks.median(TURNS, encode)?);
+        }
+        hooks.show("whole volume");
+        segment_s = Some(segment_seconds(&model, hooks)?);
+        hooks.show("training step");
+        train_step_s = Some(train_seconds(&model, window, hooks)?);
+    }
 
     let gemm_gflops = product_operations(PRODUCT) / median(products) / 1e9;
     let info = engine.info();

@@ -1,9 +1,9 @@
 //! Scaled dot-product attention on bfloat16, block by block as [`attention`](crate::attention) does it in float32.
 
 use super::tile::{Left, PANEL, TILE, Unit, fill_panel, panel_elements, panel_length, product};
-use super::{round, round_all};
+use super::{round_all, round_number};
 use crate::cpu::{Cpu, Kernel, LANES};
-use crate::math::{exp2, larger, max_lanes, sum_lanes};
+use crate::math::{exp2, larger, max_of, mul_add, sum_lanes};
 use crate::matrix::SharedOutput;
 use half::bf16;
 use rayon::prelude::*;
@@ -21,15 +21,33 @@ const WEIGHT_STRIDE: usize = BLOCK_KEYS + LANES;
 ///
 /// # Shapes
 /// - qkv: `[tokens, 3 * heads * head_dim]`: queries, keys, values, each split into heads
+/// - packed: scratch for keys and values, which grows as needed: worth keeping from call to call
 /// - out: `[tokens, heads * head_dim]`; what it held before does not matter
 ///
 /// # Panics
 /// If `head_dim` is odd or zero, or a slice is not as long as its shape says.
-pub fn attention_bf16(qkv: &[bf16], heads: usize, head_dim: usize, scale: f32, out: &mut [bf16]) {
-    attention_on(Cpu::detect(), Unit::detect(), qkv, heads, head_dim, scale, out);
+pub fn attention_bf16(
+    qkv: &[bf16],
+    heads: usize,
+    head_dim: usize,
+    scale: f32,
+    packed: &mut Vec<bf16>,
+    out: &mut [bf16],
+) {
+    attention_on(Cpu::detect(), Unit::detect(), qkv, heads, head_dim, scale, packed, out);
 }
 
-fn attention_on(cpu: Cpu, unit: Unit, qkv: &[bf16], heads: usize, head_dim: usize, scale: f32, out: &mut [bf16]) {
+#[expect(clippy::too_many_arguments, reason = "the public function's, and two that tests vary")]
+fn attention_on(
+    cpu: Cpu,
+    unit: Unit,
+    qkv: &[bf16],
+    heads: usize,
+    head_dim: usize,
+    scale: f32,
+    packed: &mut Vec<bf16>,
+    out: &mut [bf16],
+) {
     assert!(head_dim > 0 && head_dim.is_multiple_of(2), "attention_bf16: head_dim {head_dim} is not an even number");
     let width = heads.checked_mul(head_dim).expect("attention_bf16: size overflows");
     if width == 0 {
@@ -44,7 +62,7 @@ fn attention_on(cpu: Cpu, unit: Unit, qkv: &[bf16], heads: usize, head_dim: usiz
     // Keys of a head as panels of `[head_dim, keys]`; then for each block of keys its values, `[keys, head_dim]`.
     let (key_length, blocks) = (panel_elements(head_dim, tokens), tokens.div_ceil(BLOCK_KEYS));
     let value_length = blocks * panel_elements(BLOCK_KEYS, head_dim);
-    let mut packed = vec![bf16::ZERO; heads * (key_length + value_length)];
+    packed.resize(heads * (key_length + value_length), bf16::ZERO);
     packed.par_chunks_mut(key_length + value_length).enumerate().for_each(|(head, packed)| {
         let (keys, values) = packed.split_at_mut(key_length);
         for (index, panel) in keys.chunks_exact_mut(panel_length(head_dim)).enumerate() {
@@ -186,26 +204,16 @@ impl Kernel for Softmax<'_> {
             scores[self.count..].fill(f32::NEG_INFINITY);
             let (scores, weights) =
                 (scores.as_chunks::<LANES>().0, &mut self.scratch.weights[row * WEIGHT_STRIDE..][..padded]);
-            let mut lanes = [f32::NEG_INFINITY; LANES];
-            for block in scores {
-                for i in 0..LANES {
-                    lanes[i] = larger(lanes[i], block[i]);
-                }
-            }
             let before = self.scratch.max[row];
-            let max = larger(before, max_lanes(lanes) * self.factor);
+            let max = larger(before, max_of(scores) * self.factor);
             // While nothing but -inf was seen, -inf - max must not become NaN.
             let reference = if max == f32::NEG_INFINITY { 0.0 } else { max };
-            let mut sums = [0.0; LANES];
-            for (block, weights) in scores.iter().zip(weights.as_chunks_mut::<LANES>().0) {
-                for i in 0..LANES {
-                    let weight = exp2::<FMA>(block[i] * self.factor - reference);
-                    sums[i] += weight;
-                    weights[i] = round(weight);
-                }
+            let sum = exp2_and_sum::<FMA>(scores, self.factor, reference, weights.as_chunks_mut::<LANES>().0);
+            if sum.is_nan() {
+                weights.fill(bf16::NAN);
             }
             let shrink = if self.later { exp2::<FMA>(before - reference) } else { 0.0 };
-            self.scratch.sum[row] = self.scratch.sum[row] * shrink + sum_lanes(sums);
+            self.scratch.sum[row] = self.scratch.sum[row] * shrink + sum;
             self.scratch.max[row] = max;
             if self.later && shrink != 1.0 {
                 for x in &mut self.scratch.out[row * self.channels..][..self.channels] {
@@ -214,6 +222,26 @@ impl Kernel for Softmax<'_> {
             }
         }
     }
+}
+
+/// `weights = 2^(factor * score - reference)`, rounded, and their sum before that. With NaN among them the sum is NaN, and
+/// the weights are not to be used.
+#[inline(always)]
+fn exp2_and_sum<const FMA: bool>(
+    scores: &[[f32; LANES]],
+    factor: f32,
+    reference: f32,
+    weights: &mut [[bf16; LANES]],
+) -> f32 {
+    let mut sums = [0.0; LANES];
+    for (scores, weights) in scores.iter().zip(weights) {
+        for i in 0..LANES {
+            let weight = exp2::<FMA>(mul_add::<FMA>(scores[i], factor, -reference));
+            sums[i] += weight;
+            weights[i] = round_number(weight);
+        }
+    }
+    sum_lanes(sums)
 }
 
 /// Divides a row of the output by the sum of its weights.
@@ -241,6 +269,7 @@ impl Kernel for Divide<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::round;
     use super::*;
     use crate::testing::random;
 
@@ -255,7 +284,7 @@ mod tests {
             };
             for (cpu, unit) in Cpu::available().into_iter().zip(Unit::available()) {
                 let mut got = vec![bf16::NAN; tokens * width];
-                attention_on(cpu, unit, &qkv, heads, head_dim, scale, &mut got);
+                attention_on(cpu, unit, &qkv, heads, head_dim, scale, &mut Vec::new(), &mut got);
                 for token in (0..tokens).step_by(tokens.div_ceil(17)).chain([tokens - 1]) {
                     for head in 0..heads {
                         let scores: Vec<f64> = (0..tokens)
@@ -289,7 +318,7 @@ mod tests {
         let mut qkv: Vec<bf16> = random(tokens * 3 * head_dim, 6).into_iter().map(round).collect();
         qkv[3 * 3 * head_dim] = bf16::NAN;
         let mut out = vec![bf16::ZERO; tokens * head_dim];
-        attention_bf16(&qkv, 1, head_dim, 0.25, &mut out);
+        attention_bf16(&qkv, 1, head_dim, 0.25, &mut Vec::new(), &mut out);
         for (token, row) in out.chunks_exact(head_dim).enumerate() {
             assert!(row.iter().all(|x| x.is_nan() == (token == 3)), "row {token}");
         }

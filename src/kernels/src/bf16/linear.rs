@@ -47,9 +47,9 @@ impl Bf16Weight {
         Self { panels, inputs, outputs }
     }
 
-    /// Bytes it holds.
-    pub fn bytes(&self) -> usize {
-        self.panels.len() * size_of::<bf16>()
+    /// Width of the output.
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 }
 

@@ -18,6 +18,34 @@ use rayon::prelude::*;
 /// Numbers a thread takes at a time.
 const BLOCK: usize = 1 << 14;
 
+/// What a kernel writes: float32 as it is, or rounded to bfloat16.
+pub trait Element: Copy + Send + Sync + private::Rounded {}
+
+impl Element for f32 {}
+impl Element for bf16 {}
+
+pub(crate) mod private {
+    /// Made of a float32.
+    pub trait Rounded {
+        /// The nearest number there is.
+        fn rounded(x: f32) -> Self;
+    }
+
+    impl Rounded for f32 {
+        #[inline(always)]
+        fn rounded(x: f32) -> Self {
+            x
+        }
+    }
+
+    impl Rounded for half::bf16 {
+        #[inline(always)]
+        fn rounded(x: f32) -> Self {
+            super::round(x)
+        }
+    }
+}
+
 /// Whether this processor multiplies bfloat16 faster than float32 (AVX512-BF16). Elsewhere the kernels are correct, and
 /// slow.
 pub fn has_fast_bf16() -> bool {
@@ -27,10 +55,15 @@ pub fn has_fast_bf16() -> bool {
 /// Rounds to nearest, ties to even; NaN stays NaN.
 #[inline(always)]
 fn round(x: f32) -> bf16 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     // Rounding could carry NaN's mantissa into the exponent and sign.
-    bf16::from_bits(if x.is_nan() { 0x7fc0 } else { rounded as u16 })
+    if x.is_nan() { bf16::NAN } else { round_number(x) }
+}
+
+/// [`round`] of what is known not to be NaN.
+#[inline(always)]
+fn round_number(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    bf16::from_bits((bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16)
 }
 
 /// Rounds every number to bfloat16.
