@@ -12,8 +12,8 @@ use std::cell::Cell;
 /// Queries and keys of one block: scores (192 KiB), weights and the keys and values they meet stay in the second cache.
 const BLOCK_QUERIES: usize = 8 * TILE;
 const BLOCK_KEYS: usize = 512;
-/// Rows of weights lie a little apart from a power of two, lest all fall on the same lines of the first cache.
-const WEIGHT_STRIDE: usize = BLOCK_KEYS + LANES;
+/// Rows of scores and weights lie a little apart from a power of two, lest all fall on the same lines of the first cache.
+const STRIDE: usize = BLOCK_KEYS + LANES;
 
 /// Self-attention of every head: `out = softmax(scale * q k^T) v`, heads merged.
 ///
@@ -111,9 +111,9 @@ thread_local! {
 
 /// What a thread needs for one block of queries.
 struct Scratch {
-    /// `[BLOCK_QUERIES, BLOCK_KEYS]`
+    /// `[BLOCK_QUERIES, STRIDE]`
     scores: Vec<f32>,
-    /// `[BLOCK_QUERIES, WEIGHT_STRIDE]`
+    /// `[BLOCK_QUERIES, STRIDE]`
     weights: Vec<bf16>,
     /// `[BLOCK_QUERIES, head_dim in whole panels]`
     out: Vec<f32>,
@@ -134,8 +134,8 @@ impl Scratch {
     }
 
     fn reset(&mut self, channels: usize) {
-        self.scores.resize(BLOCK_QUERIES * BLOCK_KEYS, 0.0);
-        self.weights.resize(BLOCK_QUERIES * WEIGHT_STRIDE, bf16::ZERO);
+        self.scores.resize(BLOCK_QUERIES * STRIDE, 0.0);
+        self.weights.resize(BLOCK_QUERIES * STRIDE, bf16::ZERO);
         self.out.resize(BLOCK_QUERIES * channels, 0.0);
         self.max.clear();
         self.max.resize(BLOCK_QUERIES, f32::NEG_INFINITY);
@@ -163,14 +163,14 @@ fn attend(cpu: Cpu, unit: Unit, scratch: &mut Scratch, head: Head) {
     for (block, (keys, values)) in key_panels.zip(value_blocks).enumerate() {
         let count = BLOCK_KEYS.min(head.tokens - block * BLOCK_KEYS);
         for (index, panel) in keys.chunks_exact(panel_length(head.head_dim)).enumerate() {
-            product(unit, head.queries, panel, &mut scratch.scores[index * PANEL..], BLOCK_KEYS, false);
+            product(unit, head.queries, panel, &mut scratch.scores[index * PANEL..], STRIDE, false);
         }
         let factor = head.scale * std::f32::consts::LOG2_E;
         cpu.run(Softmax { scratch, rows, count, channels, factor, later: block > 0 });
         // An odd key beside a zero, which the softmax has written.
         let inner = count.next_multiple_of(2);
         for (index, panel) in values.chunks_exact(panel_length(BLOCK_KEYS)).enumerate() {
-            let weights = Left { data: &scratch.weights, stride: WEIGHT_STRIDE, rows };
+            let weights = Left { data: &scratch.weights, stride: STRIDE, rows };
             product(
                 unit,
                 weights,
@@ -200,10 +200,10 @@ impl Kernel for Softmax<'_> {
     fn run<const FMA: bool>(self) {
         let padded = self.count.next_multiple_of(LANES);
         for row in 0..self.rows {
-            let scores = &mut self.scratch.scores[row * BLOCK_KEYS..][..padded];
+            let scores = &mut self.scratch.scores[row * STRIDE..][..padded];
             scores[self.count..].fill(f32::NEG_INFINITY);
             let (scores, weights) =
-                (scores.as_chunks::<LANES>().0, &mut self.scratch.weights[row * WEIGHT_STRIDE..][..padded]);
+                (scores.as_chunks::<LANES>().0, &mut self.scratch.weights[row * STRIDE..][..padded]);
             let before = self.scratch.max[row];
             let max = larger(before, max_of(scores) * self.factor);
             // While nothing but -inf was seen, -inf - max must not become NaN.
