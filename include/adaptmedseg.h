@@ -286,6 +286,12 @@ typedef int32_t ams_log_level;
 typedef void (*ams_log_callback)(ams_log_level level, const char *message, void *user_data);
 
 /**
+ * The number format in which a network multiplies. Weights on disk, results and sums are float32 in each, and so is
+ * everything that learns.
+ */
+typedef int32_t ams_precision;
+
+/**
  * How to open a model. Set it to zeros, then `struct_size`, then what you want: zero is the default of every field.
  */
 typedef struct {
@@ -314,6 +320,10 @@ typedef struct {
      * of them are freed.
      */
     void *log_user_data;
+    /**
+     * Arithmetic of the large products.
+     */
+    ams_precision precision;
 } ams_model_options;
 
 /**
@@ -534,6 +544,21 @@ typedef struct {
  * For whoever looks into a problem.
  */
 #define AMS_LOG_DEBUG 4
+
+/**
+ * float32.
+ */
+#define AMS_PRECISION_F32 0
+
+/**
+ * bfloat16: faster where the device has it, for masks that differ from float32's in a few voxels of the border.
+ */
+#define AMS_PRECISION_BF16 1
+
+/**
+ * float16.
+ */
+#define AMS_PRECISION_F16 2
 
 /**
  * Voxel index (i, j, k), i fastest in memory. It may have a fraction; voxel centres are at whole numbers.
@@ -1103,9 +1128,9 @@ ams_status ams_session_report(const ams_session *session,
  * `path` names a model folder, or is `builtin` for the model that comes with the library. `options` may be NULL.
  * `out` receives the model; free it with `ams_model_free`. The weights are mapped, not read at once.
  *
- * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL or empty path, a wrong `struct_size` or an unknown device;
- * `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED` for one
- * this version cannot use.
+ * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL or empty path, a wrong `struct_size`, an unknown device or
+ * precision; `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED`
+ * for one this version cannot use, or a precision the device does not have.
  *
  * Thread: any. Since 0.1.
  */
@@ -1124,9 +1149,9 @@ void ams_model_free(ams_model *model);
 /**
  * Describes a model.
  *
- * `out_json` receives a JSON object: `name`, `license`, `device`, `engine`, `threads`, `parameters`, `weight_bytes`,
- * `image_size` (the network's window, three numbers of voxels, slowest axis first), `supports_text`. Free it with
- * `ams_string_free`.
+ * `out_json` receives a JSON object: `name`, `license`, `device`, `engine`, `threads`, `precision`, `parameters`,
+ * `weight_bytes`, `image_size` (the network's window, three numbers of voxels, slowest axis first), `supports_text`.
+ * Free it with `ams_string_free`.
  *
  * Errors: `AMS_STATUS_INVALID_ARGUMENT` if `model` or `out_json` is NULL.
  *

@@ -39,6 +39,9 @@ enum class Modality : ams_modality { unknown = AMS_MODALITY_UNKNOWN, ct = AMS_MO
 /// How a volume is segmented.
 enum class Mode : ams_mode { standard = AMS_MODE_DEFAULT, reference = AMS_MODE_REFERENCE };
 
+/// The number format in which a model multiplies.
+enum class Precision : ams_precision { f32 = AMS_PRECISION_F32, bf16 = AMS_PRECISION_BF16, f16 = AMS_PRECISION_F16 };
+
 /// What a point says.
 enum class PointLabel : ams_point_label { negative = AMS_POINT_NEGATIVE, positive = AMS_POINT_POSITIVE };
 
@@ -386,6 +389,8 @@ struct ModelOptions {
     LogLevel log_level = LogLevel::off;
     /// Receives the messages of the model and its sessions, on the thread that makes the call. What it throws is lost.
     std::function<void(LogLevel, const std::string &)> log = {};
+    /// Arithmetic of the large products.
+    Precision precision = Precision::f32;
 };
 
 /// A network with its weights, on a device. Any number of threads may use it.
@@ -401,6 +406,7 @@ public:
         raw.log_level = static_cast<ams_log_level>(options.log_level);
         raw.log_callback = *log ? &call_log : nullptr;
         raw.log_user_data = log.get();
+        raw.precision = static_cast<ams_precision>(options.precision);
         auto handle = detail::fetch<ams_model *>(
             [&](auto out, auto error) { return ams_model_open(path.c_str(), &raw, out, error); });
         return handle ? Result<Model>(Model(*handle, std::move(log))) : Result<Model>(handle.error());

@@ -155,6 +155,15 @@ static void models(const char *path) {
     options.struct_size = sizeof options;
     options.device = "abacus";
     INVALID("abacus", ams_model_open(path, &options, &model, &error));
+    options.device = NULL;
+    options.precision = 99;
+    INVALID("precision 99", ams_model_open(path, &options, &model, &error));
+    options.precision = AMS_PRECISION_F16;
+    FAILS(AMS_STATUS_UNSUPPORTED, "does not compute in f16", ams_model_open(path, &options, &model, &error));
+    /* A host that was built before the field has no precision. */
+    options.struct_size = offsetof(ams_model_options, precision);
+    SUCCEEDS(ams_model_open(path, &options, &model, &error));
+    ams_model_free(model), model = NULL;
     ams_error *ignored = NULL;
     ams_status status = ams_model_open(file("no-such-model"), NULL, &model, &ignored);
     CHECK(status == AMS_STATUS_IO || status == AMS_STATUS_FORMAT || status == AMS_STATUS_INVALID_ARGUMENT);

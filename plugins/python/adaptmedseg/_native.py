@@ -86,6 +86,7 @@ class ModelOptions(c.Structure):
         ("log_level", c.c_int32),
         ("log_callback", LOG_CALLBACK),
         ("log_user_data", c.c_void_p),
+        ("precision", c.c_int32),
     ]
 
 
@@ -249,6 +250,14 @@ def text(name: str, *arguments: Any) -> str:
 def encoded(value: Optional[str]) -> Optional[bytes]:
     """UTF-8 for the library; None stays None."""
     return None if value is None else value.encode()
+
+
+def choice(what: str, known: dict[str, int], name: str) -> int:
+    """The number of a name."""
+    try:
+        return known[name.lower()]
+    except KeyError:
+        raise ValueError(f"unknown {what} {name!r}: one of {', '.join(known)}") from None
 
 
 class Handle:

@@ -13,6 +13,8 @@ from .image import Image
 if TYPE_CHECKING:
     from .session import Session
 
+_PRECISIONS = {"f32": 0, "bf16": 1, "f16": 2}
+
 
 def devices() -> list[dict[str, Any]]:
     """The devices that models can be opened on: name, description, memory."""
@@ -25,7 +27,12 @@ class Model(_native.Handle):
     """A loaded network. It never changes: any number of threads may use it at the same time."""
 
     def __init__(
-        self, path: Union[str, Path] = "builtin", *, device: Optional[str] = None, threads: Optional[int] = None
+        self,
+        path: Union[str, Path] = "builtin",
+        *,
+        device: Optional[str] = None,
+        threads: Optional[int] = None,
+        precision: str = "f32",
     ) -> None:
         """Opens a model folder, or the library's own model.
 
@@ -33,16 +40,19 @@ class Model(_native.Handle):
             path: a model folder, or ``"builtin"``: a small demonstration model, not for clinical use.
             device: a name of :func:`devices`; none: the best there is.
             threads: threads to compute with; none: all cores.
+            precision: arithmetic of the large products, ``"f32"``, ``"bf16"`` or ``"f16"``, as the device has it.
 
         Raises:
             FormatError: a folder that is no model.
             FileError: a folder that cannot be read.
             InvalidArgumentError: an unknown device.
+            UnsupportedError: a precision the device does not have.
         """
         options = _native.ModelOptions()
         options.struct_size = c.sizeof(options)
         options.device = _native.encoded(device)
         options.threads = threads or 0
+        options.precision = _native.choice("precision", _PRECISIONS, precision)
         super().__init__(_native.new("ams_model_open", str(path).encode(), c.byref(options)), "ams_model_free")
 
     def describe(self) -> dict[str, Any]:

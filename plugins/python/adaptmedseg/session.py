@@ -20,13 +20,6 @@ _MODES = {"default": 0, "reference": 1}
 _MODALITIES = {"unknown": 0, "ct": 1, "mr": 2}
 
 
-def _choice(what: str, known: dict[str, int], name: str) -> int:
-    try:
-        return known[name.lower()]
-    except KeyError:
-        raise ValueError(f"unknown {what} {name!r}: one of {', '.join(known)}") from None
-
-
 @dataclass(frozen=True)
 class Progress:
     """How far a run has come: its stage, parts done and in all, and the share of the whole, from 0 to 1."""
@@ -94,12 +87,12 @@ class Session(_native.Handle):
 
     def add_point(self, position: Sequence[float], *, positive: bool = True, space: str = "ijk") -> None:
         """Adds a point in the structure, or with ``positive=False`` one outside it."""
-        place = _choice("space", _SPACES, space)
+        place = _native.choice("space", _SPACES, space)
         _native.check("ams_session_add_point", self.raw, _vector(position), place, int(positive))
 
     def set_box(self, first: Sequence[float], second: Sequence[float], *, space: str = "ijk") -> None:
         """Sets the box to that between two opposite corners; in voxels the first is the lower one."""
-        place = _choice("space", _SPACES, space)
+        place = _native.choice("space", _SPACES, space)
         _native.check("ams_session_set_box", self.raw, _vector(first), _vector(second), place)
 
     def set_box_from_mask(self, mask: npt.ArrayLike) -> None:
@@ -127,11 +120,11 @@ class Session(_native.Handle):
 
     def set_mode(self, mode: str) -> None:
         """``"default"``, or ``"reference"``: the original's behaviour, mistakes included."""
-        _native.check("ams_session_set_mode", self.raw, _choice("mode", _MODES, mode))
+        _native.check("ams_session_set_mode", self.raw, _native.choice("mode", _MODES, mode))
 
     def set_modality(self, modality: str) -> None:
         """``"ct"``, ``"mr"`` or ``"unknown"``: which tokens the context prior of an adapter takes."""
-        _native.check("ams_session_set_modality", self.raw, _choice("modality", _MODALITIES, modality))
+        _native.check("ams_session_set_modality", self.raw, _native.choice("modality", _MODALITIES, modality))
 
     def set_modality_prior(self, modality: Optional[str]) -> None:
         """Names the modality's tokens where :meth:`set_modality` is too coarse."""

@@ -1,14 +1,14 @@
 //! `ams_model`: a network with its weights, on a device.
 
 use crate::arg::Growing;
-use crate::error::{Result, ams_error, c_text};
+use crate::error::{Failure, Result, ams_error, c_text};
 use crate::guard::{Entered, Shared};
 use crate::log::{Sink, ams_log_callback, ams_log_level};
 use crate::status::ams_status;
 use crate::{arg, guard, log as sink, string};
-use adaptmedseg_segment::{Model, OpenOptions};
+use adaptmedseg_segment::{EngineOptions, Model, Precision};
 use std::ffi::{CString, c_char, c_void};
-use std::mem::size_of;
+use std::mem::offset_of;
 use std::ptr;
 
 /// A model: a network with its weights, on a device. It never changes once it is open, so any number of threads may use
@@ -36,6 +36,28 @@ impl ams_model {
     }
 }
 
+/// The number format in which a network multiplies. Weights on disk, results and sums are float32 in each, and so is
+/// everything that learns.
+pub type ams_precision = i32;
+
+/// float32.
+pub const AMS_PRECISION_F32: ams_precision = 0;
+/// bfloat16: faster where the device has it, for masks that differ from float32's in a few voxels of the border.
+pub const AMS_PRECISION_BF16: ams_precision = 1;
+/// float16.
+pub const AMS_PRECISION_F16: ams_precision = 2;
+
+fn precision_of(precision: ams_precision) -> Result<Precision> {
+    match precision {
+        AMS_PRECISION_F32 => Ok(Precision::F32),
+        AMS_PRECISION_BF16 => Ok(Precision::Bf16),
+        AMS_PRECISION_F16 => Ok(Precision::F16),
+        _ => {
+            Err(Failure::argument(format!("unknown precision {precision}")).with_hint("use an AMS_PRECISION_ constant"))
+        }
+    }
+}
+
 /// How to open a model. Set it to zeros, then `struct_size`, then what you want: zero is the default of every field.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -53,12 +75,14 @@ pub struct ams_model_options {
     /// Handed to `log_callback`. It must be usable from every thread that uses the model or a session of it, until all
     /// of them are freed.
     pub log_user_data: *mut c_void,
+    /// Arithmetic of the large products.
+    pub precision: ams_precision,
 }
 
 // SAFETY: `repr(C)`, the size first, and NULL and 0 are values of every field.
 unsafe impl Growing for ams_model_options {
     const NAME: &'static str = "ams_model_options";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = offset_of!(Self, precision);
 }
 
 /// Opens a model.
@@ -66,9 +90,9 @@ unsafe impl Growing for ams_model_options {
 /// `path` names a model folder, or is `builtin` for the model that comes with the library. `options` may be NULL.
 /// `out` receives the model; free it with `ams_model_free`. The weights are mapped, not read at once.
 ///
-/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL or empty path, a wrong `struct_size` or an unknown device;
-/// `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED` for one
-/// this version cannot use.
+/// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL or empty path, a wrong `struct_size`, an unknown device or
+/// precision; `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED`
+/// for one this version cannot use, or a precision the device does not have.
 ///
 /// Thread: any. Since 0.1.
 #[unsafe(no_mangle)]
@@ -83,10 +107,13 @@ pub unsafe extern "C" fn ams_model_open(
         guard::call(error, || {
             let (path, out) = (arg::path(path, "path")?, arg::out(out, "out")?);
             let options = if options.is_null() { None } else { Some(arg::options(options, "options")?) };
-            let (mut open, mut sink) = (OpenOptions::default(), None);
+            let (mut open, mut sink) = (EngineOptions::default(), None);
             if let Some(options) = options {
-                open.device = arg::optional_text(options.device, "options->device")?.map(str::to_owned);
+                if let Some(device) = arg::optional_text(options.device, "options->device")? {
+                    open.device = device.to_owned();
+                }
                 open.threads = (options.threads > 0).then_some(options.threads as usize);
+                open.precision = precision_of(options.precision)?;
                 sink = Sink::new(options.log_level, options.log_callback, options.log_user_data);
             }
             let model = sink::to(sink, || -> Result<Model> {
@@ -115,9 +142,9 @@ pub unsafe extern "C" fn ams_model_free(model: *mut ams_model) {
 
 /// Describes a model.
 ///
-/// `out_json` receives a JSON object: `name`, `license`, `device`, `engine`, `threads`, `parameters`, `weight_bytes`,
-/// `image_size` (the network's window, three numbers of voxels, slowest axis first), `supports_text`. Free it with
-/// `ams_string_free`.
+/// `out_json` receives a JSON object: `name`, `license`, `device`, `engine`, `threads`, `precision`, `parameters`,
+/// `weight_bytes`, `image_size` (the network's window, three numbers of voxels, slowest axis first), `supports_text`.
+/// Free it with `ams_string_free`.
 ///
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` if `model` or `out_json` is NULL.
 ///

@@ -5,7 +5,7 @@ use crate::failure::{Failure, Result};
 use crate::report::text;
 use adaptmedseg_segment::adapters::{Adapter, AdapterConfig};
 use adaptmedseg_segment::checkpoint::ModelFolder;
-use adaptmedseg_segment::{Model, OpenOptions};
+use adaptmedseg_segment::{EngineOptions, Model};
 use serde_json::json;
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &AdapterArgs) -> Result<()> {
 }
 
 fn open(model: &Path) -> Result<Model> {
-    Model::open(model, &OpenOptions::default()).map_err(Failure::from)
+    Model::open(model, &EngineOptions::default()).map_err(Failure::from)
 }
 
 fn file_name(path: &Path) -> String {

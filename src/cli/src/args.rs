@@ -1,12 +1,13 @@
 //! The arguments, and the coordinates in them.
 
+use crate::bench::BenchArgs;
 use crate::evaluate::EvaluateArgs;
 use crate::phantom::PhantomArgs;
 use crate::prepare::PrepareArgs;
 use crate::pretrain::PretrainArgs;
 use adaptmedseg_model::prior::Variant;
 use adaptmedseg_segment::train::LossKind;
-use adaptmedseg_segment::{BoxPrompt, Modality, Mode, Point, Space};
+use adaptmedseg_segment::{BoxPrompt, EngineOptions, Modality, Mode, Point, Precision, Space};
 use adaptmedseg_study::Method;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Phantom(PhantomArgs),
     Adapter(AdapterArgs),
     Overlay(OverlayArgs),
+    Bench(BenchArgs),
 }
 
 /// Segment organs of a generated CT and a generated MR scan with the built-in model.
@@ -112,6 +114,27 @@ pub(crate) struct ImportArgs {
     pub quiet: bool,
 }
 
+/// Where and how a model computes.
+#[derive(Debug, Args)]
+pub(crate) struct ComputeArgs {
+    /// auto, cpu, or the name of a device
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub device: String,
+    /// Threads to compute with; all cores unless given
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Arithmetic of the large products: f32, bf16 or f16, as the device has it
+    #[arg(long, value_name = "P", default_value = "f32", value_parser = Precision::from_str)]
+    pub precision: Precision,
+}
+
+impl ComputeArgs {
+    /// How to open the model.
+    pub(crate) fn options(&self) -> EngineOptions {
+        EngineOptions { device: self.device.clone(), threads: self.threads, precision: self.precision }
+    }
+}
+
 /// Segment an image.
 ///
 /// The mask lies on the image's own grid: 1 in the structure, 0 elsewhere. Give at least one prompt.
@@ -157,12 +180,8 @@ pub(crate) struct SegmentArgs {
     /// default, or reference (the original's behaviour, mistakes included)
     #[arg(long, default_value = "default", value_parser = Mode::from_str)]
     pub mode: Mode,
-    /// auto, cpu, or the name of a device
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    pub device: String,
-    /// Threads to compute with; all cores unless given
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
     /// Write the probability of every voxel, float32, on the image's grid
     #[arg(long, value_name = "FILE")]
     pub probabilities: Option<PathBuf>,
@@ -268,12 +287,8 @@ pub(crate) struct FinetuneArgs {
     /// Licence of the adapter's weights
     #[arg(long)]
     pub license: Option<String>,
-    /// auto, cpu, or the name of a device
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    pub device: String,
-    /// Threads to compute with; all cores unless given
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
     /// Go on with a run that was stopped
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,

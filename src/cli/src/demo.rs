@@ -7,7 +7,7 @@ use crate::overlay::{self, Picture};
 use crate::progress::Bar;
 use crate::report::{model_json, text};
 use adaptmedseg_segment::volume::{self, Volume, WriteOptions};
-use adaptmedseg_segment::{BoxPrompt, Modality, Model, OpenOptions, Point, Session, Space};
+use adaptmedseg_segment::{BoxPrompt, EngineOptions, Modality, Model, Point, Session, Space};
 use adaptmedseg_study::{Phantom, PhantomModality, PhantomRegion};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -103,7 +103,7 @@ struct Found {
 fn make(folder: &Path, args: &DemoArgs) -> Result<String> {
     let bar = Bar::new(args.quiet);
     let started = Instant::now();
-    let model = Model::open(Path::new("builtin"), &OpenOptions::default())?;
+    let model = Model::open(Path::new("builtin"), &EngineOptions::default())?;
     let mut summary = String::new();
     let mut scans = Vec::new();
     let mut pictures = Vec::new();

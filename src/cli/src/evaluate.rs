@@ -1,9 +1,10 @@
 //! `adaptmedseg evaluate`: how good a model and its adapters are on data sets.
 
+use crate::args::ComputeArgs;
 use crate::failure::{Code, Failure, Result};
 use crate::interrupt;
 use crate::progress::Bar;
-use adaptmedseg_segment::{Model, OpenOptions, peak_memory_bytes};
+use adaptmedseg_segment::{Model, peak_memory_bytes};
 use adaptmedseg_study::evaluation::{
     EvaluatedAdapter, EvaluationData, EvaluationHooks, EvaluationOptions, EvaluationProgress, PromptKind, Results,
     evaluate, table,
@@ -66,12 +67,8 @@ pub(crate) struct EvaluateArgs {
     /// Folder for the results
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// auto, cpu, or the name of a device
-    #[arg(long, value_name = "NAME", default_value = "auto")]
-    device: String,
-    /// Threads to compute with; all cores unless given
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Go on with a run that was stopped
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
@@ -146,8 +143,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<()> {
     let against = args.against.iter().map(|path| Results::read(path)).collect::<Result<Vec<_>, _>>()?;
     interrupt::check()?;
     bar.step("opening the model");
-    let open = OpenOptions { device: Some(args.device.clone()), threads: args.threads };
-    let model = Model::open(&args.model, &open)?;
+    let model = Model::open(&args.model, &args.compute.options())?;
     let adapters = EvaluatedAdapter::open(&model, &args.adapters)?;
     let show = |progress: &EvaluationProgress| {
         let (row, left) = (progress.row, progress.seconds_left as u64);

@@ -5,7 +5,7 @@ use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Bar;
 use adaptmedseg_segment::adapters::LoraConfig;
-use adaptmedseg_segment::{Model, OpenOptions, peak_memory_bytes};
+use adaptmedseg_segment::{Model, peak_memory_bytes};
 use adaptmedseg_study::{
     FineTuneHooks, FineTuneOptions, FineTuneProgress, FineTuneReport, Start, TrainingPair, adapter_config, finetune,
     read_pairs, with_pairs,
@@ -16,8 +16,7 @@ use std::fmt::Write;
 pub(crate) fn run(args: &FinetuneArgs) -> Result<()> {
     let bar = Bar::new(args.quiet);
     bar.step("opening the model");
-    let open = OpenOptions { device: Some(args.device.clone()), threads: args.threads };
-    let model = Model::open(&args.model, &open)?;
+    let model = Model::open(&args.model, &args.compute.options())?;
     bar.step("reading the data");
     let mut pairs = read_pairs(&args.data)?;
     if let Some(modality) = &args.modality {

@@ -4,7 +4,7 @@ use crate::args::InfoArgs;
 use crate::failure::Result;
 use crate::report::{geometry_json, model_json, text};
 use adaptmedseg_segment::volume::{self, ImageInfo};
-use adaptmedseg_segment::{Description, Model, OpenOptions};
+use adaptmedseg_segment::{Description, EngineOptions, Model};
 use serde_json::json;
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<()> {
 }
 
 fn model(path: &Path, as_json: bool) -> Result<String> {
-    let model = Model::open(path, &OpenOptions::default())?;
+    let model = Model::open(path, &EngineOptions::default())?;
     let description = model.description();
     if !as_json {
         return Ok(model_text(description));
@@ -28,6 +28,7 @@ fn model(path: &Path, as_json: bool) -> Result<String> {
     value["device"] = json!(description.device);
     value["engine"] = json!(description.engine);
     value["threads"] = json!(description.threads);
+    value["precision"] = json!(description.precision);
     value["config"] = json!(model.config());
     Ok(text(&value))
 }

@@ -66,6 +66,7 @@ impl Run<'_> {
             "device": self.model.device,
             "engine": self.model.engine,
             "threads": self.model.threads,
+            "precision": self.model.precision,
             "image": {
                 "path": self.image,
                 "channel": self.channel,

@@ -7,7 +7,7 @@ use crate::outputs::{Kind, Outputs};
 use crate::progress::Bar;
 use crate::report::{self, Run};
 use adaptmedseg_segment::volume::{self, ReadOptions, Scalar, Volume, WriteOptions};
-use adaptmedseg_segment::{LoadedAdapter, Model, OpenOptions, Session};
+use adaptmedseg_segment::{LoadedAdapter, Model, Session};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,8 +30,7 @@ pub(crate) fn run(args: &SegmentArgs) -> Result<()> {
 
     bar.step("opening the model");
     let opened = Instant::now();
-    let options = OpenOptions { device: Some(args.device.clone()), threads: args.threads };
-    let model = Model::open(&args.model, &options)?;
+    let model = Model::open(&args.model, &args.compute.options())?;
     let open_seconds = opened.elapsed().as_secs_f64();
     let mut session = Session::new(&model, image).map_err(|error| Failure::from(error).in_file(&args.image))?;
     add_prompts(&mut session, args, previous.as_deref())?;

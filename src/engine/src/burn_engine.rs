@@ -4,21 +4,25 @@ use crate::burn_trainer::BurnTrainer;
 use crate::error::{Error, Result};
 use crate::threads::Threads;
 use crate::{
-    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, ImageEmbedding, Learns, TextEmbedding, Trainer,
-    TrainerConfig, WindowPrompts, devices,
+    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, EngineOptions, ImageEmbedding, Learns, Precision,
+    TextEmbedding, Trainer, TrainerConfig, WindowPrompts, devices,
 };
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::dense_prompt::{self, DenseInput};
 use adaptmedseg_model::{Device, Prompts, RawTensor, SegVol, Tokenizer};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Distribution, Tensor, TensorData};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The model on Burn, with a thread pool of its own: the host's pools are left alone.
 pub struct BurnEngine {
+    /// The weights as they are: what adapters are put beside, and what learns.
     model: SegVol,
+    /// The same at the engine's precision: what computes.
+    base: SegVol,
     config: ModelConfig,
     tokenizer: Option<Tokenizer>,
     device: Device,
@@ -35,58 +39,75 @@ impl fmt::Debug for BurnEngine {
 impl BurnEngine {
     /// Opens a model folder. The weights stay in the mapped file.
     ///
-    /// `device` is `auto` or `cpu`; `threads` is all cores unless given.
-    ///
     /// # Errors
-    /// An unknown device; a folder whose files are missing, malformed or do not fit together.
-    pub fn open(folder: &ModelFolder, device: &str, threads: Option<usize>) -> Result<Self> {
+    /// An unknown device; a precision the processor does not compute in; a folder whose files are missing, malformed or do not fit together.
+    pub fn open(folder: &ModelFolder, options: &EngineOptions) -> Result<Self> {
         let config = folder.config().clone();
         let text = &config.text_encoder;
         let tokenizer = folder
             .tokenizer()
             .map(|bytes| Tokenizer::from_bytes(bytes, &text.template, text.context_length, text.vocab_size))
             .transpose()?;
-        Self::new(config, tokenizer, device, threads, |name| folder.tensor(name))
+        Self::new(config, tokenizer, options, |name| folder.tensor(name))
     }
 
     /// A model whose weights `source` gives by name.
     ///
     /// # Errors
-    /// An unknown device; a tensor that is absent or has the wrong shape.
+    /// An unknown device; a precision the processor does not compute in; a tensor that is absent or has the wrong shape.
     pub fn new(
         config: ModelConfig,
         tokenizer: Option<Tokenizer>,
-        device: &str,
-        threads: Option<usize>,
+        options: &EngineOptions,
         source: impl Fn(&str) -> Option<RawTensor>,
     ) -> Result<Self> {
-        if !matches!(device, "auto" | "cpu") {
+        let &EngineOptions { ref device, threads, precision } = options;
+        if !matches!(device.as_str(), "auto" | "cpu") {
             let known = devices().into_iter().map(|device| device.name).collect();
-            return Err(Error::UnknownDevice { name: device.into(), known });
+            return Err(Error::UnknownDevice { name: device.clone(), known });
         }
+        check(precision)?;
         let device = Device::flex();
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         let pool = Threads::new(threads)
             .map_err(|error| Error::Internal(format!("cannot start {threads} threads: {error}")))?;
         let pool = Arc::new(pool);
         let model = config.init(&device).load(&device, source)?;
+        let base = match precision {
+            Precision::Bf16 => pool.install(|| model.clone().in_bf16())?,
+            _ => model.clone(),
+        };
         let info = EngineInfo {
             engine: "flex".into(),
             device: "cpu".into(),
             threads,
+            precision,
             embedding_bytes: embedding_bytes(&config),
             working_bytes: working_bytes(&config),
         };
-        Ok(Self { model, config, tokenizer, device, pool, info })
+        Ok(Self { model, base, config, tokenizer, device, pool, info })
     }
 
     /// The network a call means.
     fn network<'a>(&'a self, adapter: Option<&'a AttachedAdapter>) -> Result<&'a SegVol> {
         match adapter {
-            None => Ok(&self.model),
+            None => Ok(&self.base),
             Some(adapter) => adapter.get().ok_or_else(|| foreign("an adapter")),
         }
     }
+}
+
+/// Whether the processor computes like this.
+fn check(precision: Precision) -> Result<()> {
+    let bf16 = adaptmedseg_model::nn::has_fast_bf16();
+    let why = match precision {
+        Precision::F32 => return Ok(()),
+        Precision::Bf16 if bf16 => return Ok(()),
+        Precision::Bf16 => "this processor has no AVX512-BF16",
+        Precision::F16 => "there are no kernels for it on a processor",
+    };
+    let supported = if bf16 { vec![Precision::Bf16, Precision::F32] } else { vec![Precision::F32] };
+    Err(Error::UnsupportedPrecision { precision, device: "cpu".into(), why: why.into(), supported })
 }
 
 fn foreign(what: &str) -> Error {
@@ -174,6 +195,25 @@ impl Engine for BurnEngine {
         &self.config
     }
 
+    fn product_seconds(&self, [rows, inner, columns]: [usize; 3], turns: usize) -> Result<Vec<f64>> {
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &self.device);
+        let failed = |error| Error::Internal(format!("the product failed: {error:?}"));
+        self.pool.install(|| {
+            let (left, right) = (random([rows, inner]), random([inner, columns]));
+            let mut seconds = Vec::with_capacity(turns);
+            for turn in 0..=turns {
+                let started = Instant::now();
+                let product = left.clone().matmul(right.clone());
+                self.device.sync().map_err(failed)?;
+                if turn > 0 {
+                    seconds.push(started.elapsed().as_secs_f64());
+                }
+                drop(product);
+            }
+            Ok(seconds)
+        })
+    }
+
     fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {
         let image = image_tensor(window, &self.config, &self.device)?;
         let network = self.network(adapter)?;
@@ -209,7 +249,12 @@ impl Engine for BurnEngine {
 
     fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter> {
         let network = self.model.with_adapter(adapter)?;
-        Ok(AttachedAdapter::new(if merge { self.pool.install(|| network.merged()) } else { network }))
+        let network = if merge { self.pool.install(|| network.merged()) } else { network };
+        Ok(AttachedAdapter::new(match self.info.precision {
+            Precision::Bf16 if adapter.changes_encoder() => self.pool.install(|| network.in_bf16())?,
+            Precision::Bf16 => network.in_bf16_as(&self.base),
+            _ => network,
+        }))
     }
 
     fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>> {

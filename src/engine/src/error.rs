@@ -1,5 +1,7 @@
 //! What can go wrong while a model is opened or runs.
 
+use crate::options::Precision;
+
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -18,6 +20,18 @@ pub enum Error {
         /// What there is.
         known: Vec<String>,
     },
+    /// The device does not compute like this.
+    #[error("{device} does not compute in {precision}: {why}")]
+    UnsupportedPrecision {
+        /// What was asked for.
+        precision: Precision,
+        /// Of what.
+        device: String,
+        /// What is in the way.
+        why: String,
+        /// What it does compute in.
+        supported: Vec<Precision>,
+    },
     /// The model has no tokenizer, so it takes no text.
     #[error("this model takes no text prompt: it has no tokenizer")]
     NoText,
@@ -32,6 +46,10 @@ impl Error {
         match self {
             Self::Model(error) => error.hint(),
             Self::UnknownDevice { .. } => Some("use `auto` to let the library choose".into()),
+            Self::UnsupportedPrecision { supported, .. } => {
+                let names: Vec<&str> = supported.iter().map(|precision| precision.name()).collect();
+                Some(format!("open the model in {}", names.join(" or ")))
+            }
             Self::NoText => Some("use points or a box".into()),
             Self::Internal(_) => None,
         }

@@ -6,11 +6,13 @@
 mod burn_engine;
 mod burn_trainer;
 mod error;
+mod options;
 mod threads;
 mod training;
 
 pub use burn_engine::BurnEngine;
 pub use error::{Error, Result};
+pub use options::{EngineOptions, Precision};
 pub use training::{Evaluation, Learns, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
 
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
@@ -26,6 +28,13 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
     /// The architecture of the model.
     fn config(&self) -> &ModelConfig;
+
+    /// Seconds that the device's own float32 product of `[rows, inner]` with `[inner, columns]` takes, `turns` times after
+    /// one that is not counted: what other times are compared with.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    fn product_seconds(&self, sizes: [usize; 3], turns: usize) -> Result<Vec<f64>>;
 
     /// Encodes one window, with an adapter or without.
     ///
@@ -54,7 +63,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
     fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, adapted: Option<Adapted>) -> Result<Decoded>;
 
     /// Puts an adapter beside the model, whose weights it shares: any number may be attached, and each call says which it
-    /// means. `merge` adds its corrections to copies of the weights they correct: faster, for that much memory.
+    /// means. `merge` adds its corrections to copies of the weights they correct: faster, for that much memory. (An encoder
+    /// that computes in bfloat16 has a copy of its own in any case.)
     ///
     /// # Errors
     /// An adapter for layers of other sizes.
@@ -115,6 +125,8 @@ pub struct EngineInfo {
     pub device: String,
     /// Threads it computes with.
     pub threads: usize,
+    /// The arithmetic it was opened with.
+    pub precision: Precision,
     /// Bytes of one encoded window.
     pub embedding_bytes: u64,
     /// Bytes of working memory a pass needs at its peak, estimated from the architecture.

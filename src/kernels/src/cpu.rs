@@ -49,6 +49,12 @@ impl Cpu {
         Self(Level::Baseline)
     }
 
+    /// Whether this is AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_avx512(self) -> bool {
+        self.0 == Level::Avx512
+    }
+
     /// Every instruction set that can be tested on this machine, the widest first.
     #[cfg(test)]
     pub(crate) fn available() -> Vec<Self> {

@@ -2,8 +2,8 @@
 //!
 //! The parts of a transformer where a general tensor library wastes time on a processor: attention that never stores
 //! the whole score matrix, and linear layers, layer norms and GELUs that read and write their data once. Everything is
-//! float32. Only attention has a gradient, because there a general library wastes most. Nothing here knows of tensors or
-//! models.
+//! float32 but for the products whose names say bfloat16. Only attention has a gradient, because there a general library
+//! wastes most. Nothing here knows of tensors or models.
 //!
 //! * **Threads.** Work is split over the rayon pool of the calling thread; no pool is ever created. A caller that wants
 //!   a certain number of threads calls from inside `rayon::ThreadPool::install`. The numbers that come out do not
@@ -15,6 +15,7 @@
 //!   panics. NaN and infinity in the data are carried into the result, never hidden.
 
 mod attention;
+mod bf16;
 mod conv3;
 mod cpu;
 mod gelu;
@@ -25,8 +26,11 @@ mod math;
 mod matrix;
 #[cfg(test)]
 mod testing;
+#[cfg(target_arch = "x86_64")]
+mod tile;
 
 pub use attention::{AttentionGradients, AttentionShape, View, attention, attention_backward};
+pub use bf16::{Bf16Weight, Element, Output, attention_bf16, has_fast_bf16, linear_bf16, to_bf16};
 pub use conv3::{Conv3Shape, conv3, conv3_input_gradient, conv3_weight_gradient, gather_blocks, scatter_blocks};
 pub use gelu::gelu_erf;
 pub use instance_norm::{ChannelStatistics, instance_norm_relu, instance_norm_relu_gradient};

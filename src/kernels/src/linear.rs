@@ -75,6 +75,10 @@ fn linear_on(
         assert_eq!(residual.len(), out.len(), "linear: residual is not [rows, outputs]");
     }
 
+    #[cfg(target_arch = "x86_64")]
+    if cpu.is_avx512() && rows >= tiles::LEAST_ROWS {
+        return tiles::linear(cpu, shape, x, weight, bias, epilogue, out);
+    }
     let column_blocks = outputs.div_ceil(BLOCK_COLUMNS);
     let blocks = rows.div_ceil(BLOCK_ROWS) * column_blocks;
     let shared = SharedOutput::new(out);
@@ -92,6 +96,70 @@ fn linear_on(
         let bias = bias.map(|bias| &bias[column..column + width]);
         cpu.run(Finish { tile, height, bias, epilogue, first: row * outputs + column, stride: outputs });
     });
+}
+
+/// The same with tiles of our own: a weight is packed once for all rows, and rows once for many columns, where a general
+/// product library packs both for each of its blocks.
+#[cfg(target_arch = "x86_64")]
+mod tiles {
+    use super::{Epilogue, Finish, LinearShape};
+    use crate::cpu::Cpu;
+    use crate::matrix::{Rows, SharedOutput};
+    use crate::tile::{PANEL, TILE, pack_panel, pack_tiles, product};
+    use rayon::prelude::*;
+    use std::cell::Cell;
+
+    /// Rows below which packing a weight does not pay.
+    pub(super) const LEAST_ROWS: usize = 96;
+    /// Inputs of the rows that a thread packs at a time: half of the second cache.
+    const BLOCK_ELEMENTS: usize = 1 << 17;
+    /// Panels that it multiplies with them.
+    const BLOCK_PANELS: usize = 24;
+
+    thread_local! {
+        /// Packed rows, kept from block to block.
+        static TILES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    }
+
+    pub(super) fn linear(
+        cpu: Cpu,
+        &LinearShape { rows, inputs, outputs }: &LinearShape,
+        x: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        epilogue: Epilogue,
+        out: &mut [f32],
+    ) {
+        let mut panels = vec![0.0; outputs.div_ceil(PANEL) * PANEL * inputs];
+        let each = panels.par_chunks_mut(PANEL * inputs).enumerate();
+        each.for_each(|(index, panel)| pack_panel(weight, inputs, index * PANEL, panel));
+
+        let block_rows = (BLOCK_ELEMENTS / inputs / TILE).clamp(1, 8) * TILE;
+        let groups = outputs.div_ceil(PANEL * BLOCK_PANELS);
+        let shared = SharedOutput::new(out);
+        (0..rows.div_ceil(block_rows) * groups).into_par_iter().with_max_len(1).for_each(|block| {
+            let first = block / groups * block_rows;
+            let height = block_rows.min(rows - first);
+            let mut tiles = TILES.take();
+            tiles.resize(height * inputs, 0.0);
+            pack_tiles(&x[first * inputs..][..height * inputs], inputs, &mut tiles);
+            let panels = panels.chunks_exact(PANEL * inputs).enumerate();
+            for (index, panel) in panels.skip(block % groups * BLOCK_PANELS).take(BLOCK_PANELS) {
+                let column = index * PANEL;
+                let width = PANEL.min(outputs - column);
+                let at = first * outputs + column;
+                // SAFETY: `cpu` says AVX-512. These rows and columns lie within `out`, whose length was checked; blocks
+                // do not overlap, and `out` is borrowed mutably until all are done.
+                let tile = unsafe {
+                    product(&tiles, height, panel, shared.at(at), outputs, width);
+                    Rows::new(shared.at(at), height, width, outputs)
+                };
+                let bias = bias.map(|bias| &bias[column..column + width]);
+                cpu.run(Finish { tile, height, bias, epilogue, first: at, stride: outputs });
+            }
+            TILES.set(tiles);
+        });
+    }
 }
 
 /// Bias and epilogue on one block.

@@ -95,6 +95,7 @@ impl Error {
             Self::Engine(adaptmedseg_engine::Error::Model(error)) => model_kind(error),
             Self::Engine(adaptmedseg_engine::Error::UnknownDevice { .. }) => ErrorKind::InvalidArgument,
             Self::Engine(adaptmedseg_engine::Error::NoText) => ErrorKind::Unsupported,
+            Self::Engine(adaptmedseg_engine::Error::UnsupportedPrecision { .. }) => ErrorKind::Unsupported,
             Self::Engine(_) => ErrorKind::Internal,
             Self::InvalidArgument { .. } => ErrorKind::InvalidArgument,
             Self::Cancelled => ErrorKind::Cancelled,

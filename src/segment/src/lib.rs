@@ -21,7 +21,8 @@ mod windows;
 
 pub use adapter::LoadedAdapter;
 pub use adaptmedseg_engine::{
-    DeviceInfo, Evaluation, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample, devices,
+    DeviceInfo, EngineOptions, Evaluation, Precision, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample,
+    devices,
 };
 pub use adaptmedseg_model::adapter as adapters;
 pub use adaptmedseg_model::checkpoint;
@@ -32,7 +33,7 @@ pub use adaptmedseg_volume as volume;
 pub use error::{Error, ErrorKind, Result};
 pub use hooks::{CancelToken, Hooks, Progress, Stage};
 pub use memory::{MemoryEstimate, peak_memory_bytes};
-pub use model::{Description, Model, OpenOptions};
+pub use model::{Description, Model};
 pub use outcome::{Outcome, Report, Seconds};
 pub use prepare::TrainingVolume;
 pub use prompt::{BoxPrompt, Modality, Mode, Point, PromptSet, Space};

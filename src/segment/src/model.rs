@@ -1,21 +1,12 @@
 //! An opened model: shared between sessions and threads.
 
 use crate::error::{Error, Result};
-use adaptmedseg_engine::{BurnEngine, Engine};
+use adaptmedseg_engine::{BurnEngine, Engine, EngineOptions, Precision};
 use adaptmedseg_model::checkpoint::{MappedTensors, ModelFolder};
 use adaptmedseg_model::config::ModelConfig;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
-
-/// How to open a model.
-#[derive(Clone, Debug, Default)]
-pub struct OpenOptions {
-    /// `auto` (the default), `cpu`, or a name of [`devices`](crate::devices).
-    pub device: Option<String>,
-    /// Threads to compute with; all cores unless given.
-    pub threads: Option<usize>,
-}
 
 /// A loaded model on a device. Cheap to clone: clones share the weights.
 #[derive(Clone, Debug)]
@@ -42,6 +33,8 @@ pub struct Description {
     pub engine: String,
     /// Threads it computes with.
     pub threads: usize,
+    /// The arithmetic of its large products.
+    pub precision: Precision,
     /// Number of weights.
     pub parameters: u64,
     /// Bytes of the weights.
@@ -56,8 +49,8 @@ impl Model {
     /// Opens a model folder, or the built-in model by the name `builtin`.
     ///
     /// # Errors
-    /// A folder that is no model, an unknown device, a number of threads of zero; `builtin` of a library built without it.
-    pub fn open(name_or_path: &Path, options: &OpenOptions) -> Result<Self> {
+    /// A folder that is no model, an unknown device, a precision the device does not have, a number of threads of zero; `builtin` of a library built without it.
+    pub fn open(name_or_path: &Path, options: &EngineOptions) -> Result<Self> {
         if options.threads == Some(0) {
             return Err(Error::argument(
                 "0 threads cannot compute",
@@ -65,8 +58,7 @@ impl Model {
             ));
         }
         let folder = ModelFolder::named(name_or_path)?;
-        let device = options.device.as_deref().unwrap_or("auto");
-        let engine = BurnEngine::open(&folder, device, options.threads)?;
+        let engine = BurnEngine::open(&folder, options)?;
         let config = folder.config();
         let info = engine.info().clone();
         let description = Description {
@@ -75,6 +67,7 @@ impl Model {
             device: info.device,
             engine: info.engine,
             threads: info.threads,
+            precision: info.precision,
             parameters: folder.parameters(),
             weight_bytes: folder.weight_bytes(),
             image_size: config.image_encoder.image_size,

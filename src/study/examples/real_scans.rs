@@ -8,7 +8,7 @@
 //! is better.
 
 use adaptmedseg_segment::volume::{ReadOptions, Volume, read, read_labels};
-use adaptmedseg_segment::{BoxPrompt, Hooks, Model, OpenOptions, Point, Session, Space};
+use adaptmedseg_segment::{BoxPrompt, EngineOptions, Hooks, Model, Point, Session, Space};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         PathBuf::from(path)
     });
     let data = PathBuf::from(arguments.first().ok_or("usage: real_scans DATA [MODEL] [--json FILE]")?);
-    let model = Model::open(Path::new(arguments.get(1).map_or("builtin", String::as_str)), &OpenOptions::default())?;
+    let model = Model::open(Path::new(arguments.get(1).map_or("builtin", String::as_str)), &EngineOptions::default())?;
     let mut all = Vec::new();
     for scan in scans(&data)? {
         println!("\n{} ({} structures)\n", scan.name, scan.structures.len());

@@ -1,13 +1,13 @@
 //! The built-in model on phantoms that it did not learn from.
 
 use adaptmedseg_segment::volume::{Reorientation, Volume};
-use adaptmedseg_segment::{BoxPrompt, CancelToken, Error, Hooks, Model, OpenOptions, Point, Session, Space};
+use adaptmedseg_segment::{BoxPrompt, CancelToken, EngineOptions, Error, Hooks, Model, Point, Session, Space};
 use adaptmedseg_study::{Phantom, PhantomModality, PhantomRegion};
 use std::path::Path;
 use std::sync::Arc;
 
 fn model() -> Model {
-    Model::open(Path::new("builtin"), &OpenOptions::default()).expect("it is built in")
+    Model::open(Path::new("builtin"), &EngineOptions::default()).expect("it is built in")
 }
 
 fn phantom() -> Phantom {

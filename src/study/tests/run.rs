@@ -1,6 +1,6 @@
 //! Whole runs, on a network small enough that they take no time.
 
-use adaptmedseg_engine::BurnEngine;
+use adaptmedseg_engine::{BurnEngine, EngineOptions, Precision};
 use adaptmedseg_model::RawTensor;
 use adaptmedseg_model::adapter::{ADAPTER_WEIGHTS_FILE, LoraConfig};
 use adaptmedseg_model::checkpoint::expected_tensors;
@@ -46,12 +46,14 @@ fn model() -> Model {
         device: "cpu".into(),
         engine: "flex".into(),
         threads: 1,
+        precision: Precision::F32,
         parameters: 0,
         weight_bytes: 0,
         image_size: config.image_encoder.image_size,
         supports_text: false,
     };
-    let engine = BurnEngine::new(config.clone(), None, "cpu", Some(1), source).expect("every tensor");
+    let options = EngineOptions { threads: Some(1), ..EngineOptions::on("cpu") };
+    let engine = BurnEngine::new(config.clone(), None, &options, source).expect("every tensor");
     Model::with_engine(Box::new(engine), description)
 }
 

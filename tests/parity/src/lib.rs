@@ -8,11 +8,13 @@
 mod bundle;
 mod close;
 mod fixture;
+mod pipeline;
 mod training;
 mod weights;
 
 pub use bundle::{Bundle, bundles, data_folder, notes, skipped};
 pub use close::{assert_close, assert_close_slices, tolerance};
-pub use fixture::write_fixture;
+pub use fixture::{write_fixture, write_full_model};
+pub use pipeline::pipeline_run;
 pub use training::{TrainingCase, plain_name, synthetic_adapter};
-pub use weights::{golden_model, golden_network, recipe_tensor, uniform, write_synthetic_checkpoint};
+pub use weights::{golden_model, golden_model_in, golden_network, recipe_tensor, uniform, write_synthetic_checkpoint};

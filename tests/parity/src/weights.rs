@@ -4,7 +4,7 @@
 //! recipe is the reference data's own; the numbers here are its constants.
 
 use crate::Bundle;
-use adaptmedseg_engine::BurnEngine;
+use adaptmedseg_engine::{BurnEngine, EngineOptions, Precision};
 use adaptmedseg_model::checkpoint;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::{Device, RawTensor, SegVol, Tokenizer};
@@ -137,6 +137,11 @@ pub fn golden_network(bundle: &Bundle, device: &Device) -> (ModelConfig, SegVol)
 
 /// The network a bundle was made with, as a model that sessions take. Its tokenizer lies beside the bundles, if at all.
 pub fn golden_model(bundle: &Bundle) -> Model {
+    golden_model_in(bundle, Precision::F32)
+}
+
+/// [`golden_model`] in another precision.
+pub fn golden_model_in(bundle: &Bundle, precision: Precision) -> Model {
     let (config, tensors) = golden_tensors(bundle);
     let tokenizer = bundle.root.join("tokenizer.json");
     let text = &config.text_encoder;
@@ -155,12 +160,14 @@ pub fn golden_model(bundle: &Bundle) -> Model {
         device: "cpu".into(),
         engine: "flex".into(),
         threads: 2,
+        precision,
         parameters: 0,
         weight_bytes: 0,
         image_size: config.image_encoder.image_size,
         supports_text: tokenizer.is_some(),
     };
-    let engine = BurnEngine::new(config, tokenizer, "cpu", None, |name| tensors.get(name).cloned());
+    let options = EngineOptions { precision, ..EngineOptions::on("cpu") };
+    let engine = BurnEngine::new(config, tokenizer, &options, |name| tensors.get(name).cloned());
     Model::with_engine(Box::new(engine.expect("the manifest is complete")), description)
 }
 

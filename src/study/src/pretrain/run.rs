@@ -7,7 +7,7 @@ use crate::partial::{Folder, difference};
 use crate::phantom::PhantomModality;
 use crate::schedule::Schedule;
 use adaptmedseg_engine::{
-    BurnEngine, Engine, Learns, TextEmbedding, Trainer, TrainerConfig, TrainerState, TrainingSample,
+    BurnEngine, Engine, EngineOptions, Learns, TextEmbedding, Trainer, TrainerConfig, TrainerState, TrainingSample,
 };
 use adaptmedseg_model::adapter::AdapterContext;
 use adaptmedseg_model::checkpoint::{ModelFolder, Precision, write_model};
@@ -179,7 +179,12 @@ pub fn pretrain(
         (Some(weights), _) => weights.get(name).map(|(shape, data)| RawTensor::from_f32(shape.clone(), data)),
         (None, from) => from.and_then(|folder| folder.tensor(name)),
     };
-    let engine = BurnEngine::new(config.clone(), Some(tokenizer), "cpu", threads, source)?;
+    let engine = BurnEngine::new(
+        config.clone(),
+        Some(tokenizer),
+        &EngineOptions { threads, ..EngineOptions::on("cpu") },
+        source,
+    )?;
     let trainer = TrainerConfig {
         loss: LossKind::Volume,
         optimiser: OptimiserConfig { beta2: 0.99, weight_decay: 0.02, clip_norm: Some(1.0), ..Default::default() },
