@@ -124,12 +124,22 @@ pub(crate) struct ComputeArgs {
     /// Arithmetic of the large products: f32, bf16 or f16, as the device has it
     #[arg(long, value_name = "P", default_value = "f32", value_parser = Precision::from_str)]
     pub precision: Precision,
+    /// The plugin that has the device, a file or the folder it lies in
+    ///
+    /// Without it plugins are looked for in the folders of ADAPTMEDSEG_PLUGIN_PATH, then beside the program.
+    #[arg(long, value_name = "PATH")]
+    pub plugin: Option<PathBuf>,
 }
 
 impl ComputeArgs {
     /// How to open the model.
     pub(crate) fn options(&self) -> EngineOptions {
-        EngineOptions { device: self.device.clone(), threads: self.threads, precision: self.precision }
+        EngineOptions {
+            device: self.device.clone(),
+            threads: self.threads,
+            precision: self.precision,
+            plugin: self.plugin.clone(),
+        }
     }
 }
 

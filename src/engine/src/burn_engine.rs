@@ -1,11 +1,11 @@
-//! The built-in engine: the model crate on Burn's Flex backend, on the processor.
+//! The model crate on Burn, on whichever device: the built-in engine on Flex, and those of plugins.
 
 use crate::burn_trainer::BurnTrainer;
 use crate::error::{Error, Result};
-use crate::threads::Threads;
+use crate::threads::{OnStart, Threads};
 use crate::{
     Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, EngineOptions, ImageEmbedding, Learns, Precision,
-    TextEmbedding, Trainer, TrainerConfig, WindowPrompts, devices,
+    TextEmbedding, Trainer, TrainerConfig, WindowPrompts,
 };
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::checkpoint::ModelFolder;
@@ -15,6 +15,29 @@ use adaptmedseg_model::{Device, Prompts, RawTensor, SegVol, Tokenizer};
 use burn::tensor::{Tensor, TensorData};
 use std::fmt;
 use std::sync::Arc;
+
+/// Where a Burn engine computes.
+pub struct BurnPlace {
+    /// Burn's device.
+    pub device: Device,
+    /// The engine's name, such as `flex`.
+    pub engine: String,
+    /// The name the device is opened by, such as `cpu`.
+    pub name: String,
+    /// Threads it computes with.
+    pub threads: usize,
+    /// Threads that call Burn: all of them for Flex, which computes on its callers; one for a backend that has threads of
+    /// its own.
+    pub callers: usize,
+    /// What each caller does first.
+    pub on_start: Option<OnStart>,
+}
+
+impl fmt::Debug for BurnPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BurnPlace").field("device", &self.device).field("name", &self.name).finish_non_exhaustive()
+    }
+}
 
 /// The model on Burn, with a thread pool of its own: the host's pools are left alone.
 pub struct BurnEngine {
@@ -57,21 +80,42 @@ impl BurnEngine {
         options: &EngineOptions,
         source: impl Fn(&str) -> Option<RawTensor>,
     ) -> Result<Self> {
-        let &EngineOptions { ref device, threads, precision } = options;
+        let &EngineOptions { ref device, precision, .. } = options;
         if !matches!(device.as_str(), "auto" | "cpu") {
-            let known = devices().into_iter().map(|device| device.name).collect();
-            return Err(Error::UnknownDevice { name: device.clone(), known });
+            return Err(Error::unknown_device(device));
         }
         check(precision)?;
-        let device = Device::flex();
-        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-        let pool = Threads::new(threads)
-            .map_err(|error| Error::Internal(format!("cannot start {threads} threads: {error}")))?;
+        let threads = options.thread_count();
+        let place = BurnPlace {
+            device: Device::flex(),
+            engine: "flex".into(),
+            name: "cpu".into(),
+            threads,
+            callers: threads,
+            on_start: None,
+        };
+        Self::on(place, config, tokenizer, precision, source)
+    }
+
+    /// A model somewhere else. Whoever knows the place has checked the precision.
+    ///
+    /// # Errors
+    /// A tensor that is absent or has the wrong shape.
+    pub fn on(
+        place: BurnPlace,
+        config: ModelConfig,
+        tokenizer: Option<Tokenizer>,
+        precision: Precision,
+        source: impl Fn(&str) -> Option<RawTensor>,
+    ) -> Result<Self> {
+        let BurnPlace { device, engine, name, threads, callers, on_start } = place;
+        let pool = Threads::new(callers, on_start)
+            .map_err(|error| Error::Internal(format!("cannot start {callers} threads: {error}")))?;
         let pool = Arc::new(pool);
         let model = config.init(&device).load(&device, source)?;
         let info = EngineInfo {
-            engine: "flex".into(),
-            device: "cpu".into(),
+            engine,
+            device: name,
             threads,
             precision,
             embedding_bytes: embedding_bytes(&config),
@@ -221,7 +265,7 @@ impl Engine for BurnEngine {
     }
 
     fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter> {
-        let network = self.model.with_adapter(adapter)?;
+        let network = self.model.with_adapter(&adapter.to_device(&self.device))?;
         Ok(AttachedAdapter::new(if merge { self.pool.install(|| network.merged()) } else { network }))
     }
 

@@ -1,4 +1,4 @@
-//! The trainer of the built-in engine: the model crate's learner, on the engine's own threads.
+//! The trainer of engines on Burn: the model crate's learner, on the engine's own threads.
 
 use crate::burn_engine::{Encoded, elements, image_tensor, model_prompts, window_tensor};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ impl BurnTrainer {
         pool: Arc<Threads>,
     ) -> Result<Self> {
         let (adapter, base_learns) = match learns {
-            Learns::Adapter(adapter) => (Some(*adapter), Vec::new()),
+            Learns::Adapter(adapter) => (Some(adapter.to_device(device)), Vec::new()),
             Learns::Weights(names) => (None, names),
         };
         let config = LearnerConfig {

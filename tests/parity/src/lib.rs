@@ -8,6 +8,7 @@
 mod bundle;
 mod close;
 mod fixture;
+pub mod ladder;
 mod training;
 mod weights;
 
@@ -15,4 +16,6 @@ pub use bundle::{Bundle, bundles, data_folder, notes, skipped};
 pub use close::{assert_close, assert_close_slices, tolerance};
 pub use fixture::write_fixture;
 pub use training::{TrainingCase, plain_name, synthetic_adapter};
-pub use weights::{golden_model, golden_network, recipe_tensor, uniform, write_synthetic_checkpoint};
+pub use weights::{
+    Open, built_in, golden_model, golden_network, golden_source, model_of, recipe_tensor, uniform, write_synthetic_checkpoint,
+};
