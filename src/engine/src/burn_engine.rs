@@ -11,7 +11,7 @@ use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::dense_prompt::{self, DenseInput};
-use adaptmedseg_model::{Device, Prompts, RawTensor, SegVol, Tokenizer};
+use adaptmedseg_model::{DType, Device, Prompts, RawTensor, SegVol, Tokenizer};
 use burn::tensor::{Tensor, TensorData};
 use std::fmt;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl BurnEngine {
         config: ModelConfig,
         tokenizer: Option<Tokenizer>,
         options: &EngineOptions,
-        source: impl Fn(&str) -> Option<RawTensor>,
+        source: impl Fn(&str) -> Option<RawTensor> + Send,
     ) -> Result<Self> {
         let &EngineOptions { ref device, precision, .. } = options;
         if !matches!(device.as_str(), "auto" | "cpu") {
@@ -106,13 +106,18 @@ impl BurnEngine {
         config: ModelConfig,
         tokenizer: Option<Tokenizer>,
         precision: Precision,
-        source: impl Fn(&str) -> Option<RawTensor>,
+        source: impl Fn(&str) -> Option<RawTensor> + Send,
     ) -> Result<Self> {
         let BurnPlace { device, engine, name, threads, callers, on_start } = place;
         let pool = Threads::new(callers, on_start)
             .map_err(|error| Error::Internal(format!("cannot start {callers} threads: {error}")))?;
         let pool = Arc::new(pool);
-        let model = config.init(&device).load(&device, source)?;
+        let half = match precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(DType::BF16),
+            Precision::F16 => Some(DType::F16),
+        };
+        let model = pool.install(|| Ok::<_, Error>(config.init(&device).load(&device, source)?.with_half(half)))?;
         let info = EngineInfo {
             engine,
             device: name,
@@ -232,9 +237,11 @@ impl Engine for BurnEngine {
     }
 
     fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {
-        let image = image_tensor(window, &self.config, &self.device)?;
         let network = self.network(adapter)?;
-        let tokens = self.pool.install(|| network.image_encoder().forward(image));
+        let tokens = self.pool.install(|| {
+            let image = image_tensor(window, &self.config, &self.device)?;
+            Ok::<_, Error>(network.image_encoder().forward(image))
+        })?;
         let window = if self.config.prompt_encoder.dense { window.to_vec() } else { Vec::new() };
         Ok(ImageEmbedding::new(Encoded { tokens, window }))
     }
@@ -252,12 +259,12 @@ impl Engine for BurnEngine {
 
     fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, adapted: Option<Adapted>) -> Result<Decoded> {
         let Encoded { tokens, window } = image.get().ok_or_else(|| foreign("an embedding"))?;
-        let prompts = model_prompts(prompts, &self.config, window, &self.device)?;
         let network = self.network(adapted.map(|adapted| adapted.adapter))?;
         let unknown = AdapterContext::default();
         let context = adapted.map_or(&unknown, |adapted| adapted.context);
         let size = self.config.image_encoder.image_size;
         self.pool.install(|| {
+            let prompts = model_prompts(prompts, &self.config, window, &self.device)?;
             let fused = network.fuse(tokens.clone(), context);
             let masks = network.decode(fused.image, self.config.image_encoder.grid(), &prompts, &fused.effect);
             Ok(Decoded { logits: elements(SegVol::upsample(masks.low_res, size))?, iou: elements(masks.iou)? })
@@ -265,12 +272,16 @@ impl Engine for BurnEngine {
     }
 
     fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter> {
-        let network = self.model.with_adapter(&adapter.to_device(&self.device))?;
-        Ok(AttachedAdapter::new(if merge { self.pool.install(|| network.merged()) } else { network }))
+        let network = self.pool.install(|| {
+            let network = self.model.with_adapter(&adapter.to_device(&self.device))?;
+            Ok::<_, Error>(if merge { network.merged() } else { network })
+        })?;
+        Ok(AttachedAdapter::new(network))
     }
 
     fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>> {
-        let model = self.model.clone();
+        // What learns is float32.
+        let model = self.model.clone().with_half(None);
         let trainer = BurnTrainer::new(model, self.config.clone(), learns, config, &self.device, self.pool.clone())?;
         Ok(Box::new(trainer))
     }

@@ -127,9 +127,10 @@ impl Error {
                 _ => ErrorKind::Internal,
             },
             Self::UnknownDevice { .. } => ErrorKind::InvalidArgument,
-            Self::UnsupportedPrecision { .. } | Self::NoText | Self::PluginFile { .. } | Self::PluginCollision { .. } => {
-                ErrorKind::Unsupported
-            }
+            Self::UnsupportedPrecision { .. }
+            | Self::NoText
+            | Self::PluginFile { .. }
+            | Self::PluginCollision { .. } => ErrorKind::Unsupported,
             Self::NoPlugin { .. } => ErrorKind::InvalidArgument,
             Self::OutOfMemory { .. } => ErrorKind::OutOfMemory,
             Self::Plugin { kind, .. } => *kind,

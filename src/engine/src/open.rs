@@ -32,7 +32,7 @@ pub fn devices() -> Vec<DeviceInfo> {
         memory_bytes: None,
         accelerator: false,
     }];
-    devices.extend(Plugin::all().iter().flat_map(of_plugin));
+    devices.extend(Plugin::all(None).iter().flat_map(of_plugin));
     devices
 }
 
@@ -71,9 +71,7 @@ impl ModelSource {
     /// A text that is none.
     pub fn read_tokenizer(&self) -> Result<Option<Tokenizer>> {
         let text = &self.config.text_encoder;
-        let read = |bytes: &Vec<u8>| {
-            Tokenizer::from_bytes(bytes, &text.template, text.context_length, text.vocab_size)
-        };
+        let read = |bytes: &Vec<u8>| Tokenizer::from_bytes(bytes, &text.template, text.context_length, text.vocab_size);
         Ok(self.tokenizer.as_ref().map(read).transpose()?)
     }
 }
@@ -87,20 +85,14 @@ impl ModelSource {
 /// An unknown device; a plugin that is not there or cannot be loaded; what the engine fails with.
 pub fn open(folder: &ModelFolder, options: &EngineOptions) -> Result<Box<dyn Engine>> {
     match options.device.split_once(':') {
-        Some((name, _)) => {
-            Plugin::find(name, options.plugin.as_deref())?.open(&ModelSource::of(folder), options)
-        }
+        Some((name, _)) => Plugin::find(name, options.plugin.as_deref())?.open(&ModelSource::of(folder), options),
         None if options.device == "auto" => best(folder, options),
         None => Ok(Box::new(BurnEngine::open(folder, options)?)),
     }
 }
 
 fn best(folder: &ModelFolder, options: &EngineOptions) -> Result<Box<dyn Engine>> {
-    let plugins = match &options.plugin {
-        Some(path) => vec![Plugin::load(path)?],
-        None => Plugin::all(),
-    };
-    for plugin in plugins {
+    for plugin in Plugin::all(options.plugin.as_deref()) {
         for device in of_plugin(&plugin).into_iter().filter(|device| device.accelerator) {
             let on_device = EngineOptions { device: device.name.clone(), ..options.clone() };
             match plugin.open(&ModelSource::of(folder), &on_device) {

@@ -48,12 +48,37 @@ pub fn attention(
             return flex::learning_attention(query, key, value, scale as f32);
         }
     }
-    let options = AttentionModuleOptions { scale: Some(scale), ..Default::default() };
-    functional::attention(query, key, value, mask, None, options).swap_dims(1, 2).reshape([
-        batch,
-        queries,
-        heads * value_dim,
-    ])
+    let attended = if products_are_better(&query, mask.is_some()) {
+        let scores = query.matmul(key.swap_dims(2, 3)) * scale;
+        let scores = match mask {
+            Some(mask) => scores.mask_fill(mask, f32::NEG_INFINITY),
+            None => scores,
+        };
+        activation::softmax(scores, 3).matmul(value)
+    } else {
+        let options = AttentionModuleOptions { scale: Some(scale), ..Default::default() };
+        functional::attention(query, key, value, mask, None, options)
+    };
+    attended.swap_dims(1, 2).reshape([batch, queries, heads * value_dim])
+}
+
+/// Whether attention is better computed as products and a softmax than by Burn's own operation.
+///
+/// With a mask on libtorch, since Burn hands it over as it is, and libtorch takes it for the keys that *are* seen. On its
+/// processor in half precision, where libtorch's fused attention takes as long as in float32.
+#[cfg(feature = "tch")]
+fn products_are_better(query: &Tensor<4>, masked: bool) -> bool {
+    let device = query.device().without_autodiff();
+    let flex = cfg!(feature = "flex") && device == burn::tensor::Device::flex();
+    #[expect(deprecated, reason = "what comes after libtorch is another plugin")]
+    let processor = device == burn::tensor::Device::libtorch();
+    !flex && (masked || processor && query.dtype() != burn::tensor::DType::F32)
+}
+
+/// Nowhere without libtorch.
+#[cfg(not(feature = "tch"))]
+fn products_are_better(_query: &Tensor<4>, _masked: bool) -> bool {
+    false
 }
 
 /// Layer normalisation over the last axis.

@@ -17,5 +17,6 @@ pub use close::{assert_close, assert_close_slices, tolerance};
 pub use fixture::write_fixture;
 pub use training::{TrainingCase, plain_name, synthetic_adapter};
 pub use weights::{
-    Open, built_in, golden_model, golden_network, golden_source, model_of, recipe_tensor, uniform, write_synthetic_checkpoint,
+    Open, built_in, golden_model, golden_network, golden_source, model_of, recipe_tensor, uniform,
+    write_synthetic_checkpoint,
 };

@@ -73,7 +73,8 @@ pub fn texts(target: &Target) {
 
 /// An adapter for a model: corrections of two layers' width with weights that do something.
 pub(crate) fn adapter(source: &ModelSource) -> Adapter {
-    let config = AdapterConfig { lora: Some(LoraConfig { rank: 2, ..LoraConfig::default() }), ..AdapterConfig::default() };
+    let config =
+        AdapterConfig { lora: Some(LoraConfig { rank: 2, ..LoraConfig::default() }), ..AdapterConfig::default() };
     let untrained = Adapter::new(config.clone(), &source.config, 5, &Device::flex()).expect("it fits");
     let mut tensors = untrained.tensors();
     for (index, (_, elements)) in tensors.values_mut().enumerate() {

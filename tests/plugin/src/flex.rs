@@ -42,7 +42,8 @@ impl Provider for Flex {
     }
 
     fn explain(&self, panic: &str) -> Option<Error> {
-        (panic == "no memory").then(|| Error::OutOfMemory { message: panic.into(), hint: Some("close something".into()) })
+        (panic == "no memory")
+            .then(|| Error::OutOfMemory { message: panic.into(), hint: Some("close something".into()) })
     }
 }
 

@@ -9,9 +9,7 @@ use adaptmedseg_model::prior::Variant;
 use adaptmedseg_model::train::{LossKind, OptimiserConfig};
 use adaptmedseg_parity::{built_in, model_of};
 use adaptmedseg_segment::Model;
-use adaptmedseg_study::{
-    FineTuneHooks, FineTuneOptions, Method, Start, TrainingPair, adapter_config, finetune,
-};
+use adaptmedseg_study::{FineTuneHooks, FineTuneOptions, Method, Start, TrainingPair, adapter_config, finetune};
 use adaptmedseg_volume::{Geometry, Volume};
 use std::path::Path;
 use std::sync::Arc;
@@ -142,8 +140,7 @@ pub fn finetune_as_flex(target: &Target) {
     let mine = model_of("builtin", &source, &|source| target.open(source));
     let flex = model_of("builtin", &source, &built_in);
     for (method, frozen) in [(Method::LoraPrior, false), (Method::Lora, true)] {
-        let [wanted, got] =
-            [&flex, &mine].map(|model| losses(model, method, frozen, &folder.path().join("adapter")));
+        let [wanted, got] = [&flex, &mine].map(|model| losses(model, method, frozen, &folder.path().join("adapter")));
         assert_eq!(wanted.len(), got.len());
         assert!(wanted.len() > 6, "{wanted:?}");
         let worst = wanted.iter().zip(&got).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max);

@@ -8,11 +8,13 @@ mod contract;
 pub mod flex;
 mod learn;
 mod sessions;
+mod shortage;
 
 pub use compute::{adapters, concurrent_calls, embeddings, texts};
 pub use contract::{about, refusals, what_is_missing_is_said};
 pub use learn::{finetune_as_flex, states};
 pub use sessions::{builtin_masks, cancelling};
+pub use shortage::too_little_memory;
 
 use adaptmedseg_engine::plugin::host::Plugin;
 use adaptmedseg_engine::{Engine, EngineOptions, ModelSource, WindowPrompts};
@@ -53,7 +55,9 @@ pub fn mini() -> ModelSource {
 /// A window with a texture that repeats nowhere, from 0 to 1.
 pub fn window(engine: &dyn Engine, seed: u32) -> Vec<f32> {
     let voxels: usize = engine.config().image_encoder.image_size.iter().product();
-    (0..voxels as u32).map(|index| ((index ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32).collect()
+    (0..voxels as u32)
+        .map(|index| ((index ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32)
+        .collect()
 }
 
 /// A box and two points in the window.

@@ -19,7 +19,16 @@ macro_rules! suite {
     };
 }
 suite!(
-    about, refusals, embeddings, concurrent_calls, texts, adapters, states, finetune_as_flex, cancelling, builtin_masks,
+    about,
+    refusals,
+    embeddings,
+    concurrent_calls,
+    texts,
+    adapters,
+    states,
+    finetune_as_flex,
+    cancelling,
+    builtin_masks,
 );
 
 fn open(source: &ModelSource) -> Box<dyn Engine> {

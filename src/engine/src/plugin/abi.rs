@@ -371,11 +371,8 @@ pub struct ams_plugin {
 }
 
 /// The type of [`ams_plugin_init`].
-pub type ams_plugin_init_function = unsafe extern "C" fn(
-    version: u32,
-    plugin: *mut ams_plugin,
-    call: *const ams_plugin_call,
-) -> ams_plugin_status;
+pub type ams_plugin_init_function =
+    unsafe extern "C" fn(version: u32, plugin: *mut ams_plugin, call: *const ams_plugin_call) -> ams_plugin_status;
 
 unsafe extern "C" {
     /// The one symbol that a plugin exports. The host asks for the newest version it knows first.
@@ -383,9 +380,5 @@ unsafe extern "C" {
     /// `plugin` is zeroed and has the layout of `version`. A plugin that does not know the version leaves it alone and
     /// returns `AMS_PLUGIN_NOT_IMPLEMENTED`. Any other status than `AMS_PLUGIN_OK` means that the plugin cannot be used
     /// here, for the reason it gives. It may be called more than once.
-    pub fn ams_plugin_init(
-        version: u32,
-        plugin: *mut ams_plugin,
-        call: *const ams_plugin_call,
-    ) -> ams_plugin_status;
+    pub fn ams_plugin_init(version: u32, plugin: *mut ams_plugin, call: *const ams_plugin_call) -> ams_plugin_status;
 }

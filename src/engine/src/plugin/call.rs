@@ -48,9 +48,8 @@ impl Reply {
     /// There is none, or it has another number of elements.
     pub(super) fn take(&mut self, name: &str, count: Option<usize>) -> Result<Vec<f32>> {
         let index = self.tensors.iter().position(|(found, ..)| found == name);
-        let (_, shape, elements) = self
-            .tensors
-            .swap_remove(index.ok_or_else(|| broken(&format!("it answered without an array `{name}`")))?);
+        let (_, shape, elements) =
+            self.tensors.swap_remove(index.ok_or_else(|| broken(&format!("it answered without an array `{name}`")))?);
         if count.is_some_and(|count| count != elements.len()) {
             return Err(broken(&format!("its array `{name}` has the shape {shape:?}")));
         }

@@ -28,10 +28,11 @@ pub(super) fn candidates(name: &str, given: Option<&Path>) -> Vec<PathBuf> {
     places().into_iter().map(|place| if is_library(&place) { place } else { place.join(&file) }).collect()
 }
 
-/// Every plugin there is, one of each name.
-pub(super) fn all() -> Vec<PathBuf> {
+/// Every plugin there is, one of each name. `given` is a file, or a folder, and is then the only place.
+pub(super) fn all(given: Option<&Path>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
-    for place in places() {
+    let given = given.map(|given| vec![std::path::absolute(given).unwrap_or_else(|_| given.to_owned())]);
+    for place in given.unwrap_or_else(places) {
         let files: Vec<PathBuf> = if is_library(&place) {
             vec![place]
         } else {

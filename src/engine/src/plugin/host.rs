@@ -56,10 +56,11 @@ impl Plugin {
         }
     }
 
-    /// Every plugin that is found where plugins are looked for, and loads. Others are named in the log.
-    pub fn all() -> Vec<Self> {
+    /// Every plugin that is found in `given` (a file or a folder), or where plugins are looked for, and loads. Others are
+    /// named in the log.
+    pub fn all(given: Option<&Path>) -> Vec<Self> {
         let load = |path: PathBuf| Self::load(&path).inspect_err(|error| log::warn!("{error}")).ok();
-        find::all().into_iter().filter_map(load).collect()
+        find::all(given).into_iter().filter_map(load).collect()
     }
 
     /// Loads a library, once in a process: it is never unloaded, since threads of its own may still run its code.
@@ -227,9 +228,7 @@ fn complete(table: &mut ams_plugin) -> Result<(), String> {
             }
         };
     }
-    require!(
-        describe, devices, model_open, model_free, model_info, encode_image, embedding_free, decode
-    );
+    require!(describe, devices, model_open, model_free, model_info, encode_image, embedding_free, decode);
     group!(model_memory => stubs::model_memory);
     group!(model_release_memory => stubs::model_release_memory);
     group!(
@@ -268,7 +267,7 @@ mod stubs {
     }
 
     macro_rules! stub {
-        ($name:ident($($argument:ty),*), $message:literal) => {
+        ($name:ident($($argument:ty),* $(,)?), $message:literal) => {
             pub(super) unsafe extern "C" fn $name($(_: $argument,)* call: *const ams_plugin_call) -> ams_plugin_status {
                 // SAFETY: only the host calls it, with a call of its own.
                 unsafe { cannot(call, $message) }
@@ -313,7 +312,7 @@ mod stubs {
             *const c_char,
             Tensors,
             usize,
-            *mut *mut ams_plugin_trainer
+            *mut *mut ams_plugin_trainer,
         ),
         c"this engine cannot learn"
     );
@@ -323,10 +322,7 @@ mod stubs {
         trainer_step(*mut ams_plugin_trainer, *const ams_plugin_sample, usize, f64, *mut ams_plugin_step),
         c"this engine cannot learn"
     );
-    stub!(
-        trainer_evaluate(*const ams_plugin_trainer, *const ams_plugin_sample, *mut f64),
-        c"this engine cannot learn"
-    );
+    stub!(trainer_evaluate(*const ams_plugin_trainer, *const ams_plugin_sample, *mut f64), c"this engine cannot learn");
     stub!(trainer_answer(*const ams_plugin_trainer), c"this engine cannot learn");
     stub!(trainer_state(*const ams_plugin_trainer, *mut u64), c"this engine cannot learn");
     stub!(trainer_restore(*mut ams_plugin_trainer, u64, Tensors, usize), c"this engine cannot learn");

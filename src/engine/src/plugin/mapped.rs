@@ -2,7 +2,8 @@
 //!
 //! A plugin may bring libraries along, found by the run path in its own file. Where the process has loaded a library of
 //! the same name from another file, such as Python's PyTorch, the system's loader would take that one for both, and crash
-//! or compute nonsense. This looks before it loads. Linux only: other systems have no run path in this sense, and a plugin
+//! or compute nonsense. This looks before it loads. A name with a version, as `libgomp.so.1`, promises that any file of it
+//! will do; only those without count. Linux only: other systems have no run path in this sense, and a plugin
 //! there is left to check what it was given.
 
 use std::path::{Path, PathBuf};
@@ -46,8 +47,9 @@ fn brought_along(plugin: &Path) -> Vec<PathBuf> {
     let origin = plugin.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
     let folder = |entry: &str| PathBuf::from(entry.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin));
     let folders: Vec<PathBuf> = needs.run_path.split(':').filter(|entry| !entry.is_empty()).map(folder).collect();
+    let unversioned = |name: &&String| name.ends_with(".so");
     let find = |name: &String| folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
-    needs.libraries.iter().filter_map(find).collect()
+    needs.libraries.iter().filter(unversioned).filter_map(find).collect()
 }
 
 /// The little of a 64-bit little-endian ELF file that says which libraries it needs. Anything else has no answer.
@@ -81,7 +83,9 @@ mod elf {
         let &(_, start, _, bytes) = segments.iter().find(|segment| segment.0 == PROGRAM_DYNAMIC)?;
         let start = usize::try_from(start).ok()?;
         let entries: Vec<(u64, u64)> = (0..usize::try_from(bytes).ok()?.min(1 << 20) / 16)
-            .map_while(|index| Some((number::<8>(file, start + 16 * index)?, number::<8>(file, start + 16 * index + 8)?)))
+            .map_while(|index| {
+                Some((number::<8>(file, start + 16 * index)?, number::<8>(file, start + 16 * index + 8)?))
+            })
             .take_while(|entry| entry.0 != 0)
             .collect();
         let address = entries.iter().find(|entry| entry.0 == STRING_TABLE)?.1;

@@ -65,6 +65,15 @@ impl<T> Drop for Handle<T> {
     }
 }
 
+/// The handle of what was made of this model.
+///
+/// # Errors
+/// It was made of another one.
+pub(super) fn own<T>(model: &Arc<Handle<ams_plugin_model>>, handle: Option<&Handle<T>>, what: &str) -> Result<*mut T> {
+    let handle = handle.filter(|handle| handle.is_of(model));
+    handle.map(Handle::get).ok_or_else(|| Error::Internal(format!("{what} of another engine")))
+}
+
 /// A model in a plugin.
 pub(super) struct PluginEngine {
     plugin: Plugin,
@@ -106,8 +115,7 @@ impl PluginEngine {
 
     /// The handle of what this engine made.
     fn own<T>(&self, handle: Option<&Handle<T>>, what: &str) -> Result<*mut T> {
-        let handle = handle.filter(|handle| handle.is_of(&self.model));
-        handle.map(Handle::get).ok_or_else(|| Error::Internal(format!("{what} of another engine")))
+        own(&self.model, handle, what)
     }
 
     fn window(&self, window: &[f32]) -> Result<[usize; 3]> {
@@ -134,14 +142,15 @@ impl Prompts {
         }
     }
 
-    /// The structure, while `self` and `prompts`, of which it was made, live.
-    pub(super) fn raw(&self, prompts: &WindowPrompts) -> Result<ams_plugin_prompts> {
+    /// The structure for a model, while `self` and `prompts`, of which it was made, live.
+    pub(super) fn raw(
+        &self,
+        prompts: &WindowPrompts,
+        model: &Arc<Handle<ams_plugin_model>>,
+    ) -> Result<ams_plugin_prompts> {
         let text = match &prompts.text {
             None => ptr::null_mut(),
-            Some(text) => {
-                let handle = text.get::<Handle<ams_plugin_text>>();
-                handle.ok_or_else(|| Error::Internal("a text of another engine".into()))?.get()
-            }
+            Some(text) => own(model, text.get::<Handle<ams_plugin_text>>(), "a text")?,
         };
         let mask = prompts.mask.as_deref().unwrap_or_default();
         Ok(ams_plugin_prompts {
@@ -217,7 +226,7 @@ impl Engine for PluginEngine {
         let adapter = self.adapter(adapted.map(|adapted| adapted.adapter))?;
         let context = Context::new(adapted.map_or(&AdapterContext::default(), |adapted| adapted.context));
         let (crossing, context_raw) = (Prompts::new(prompts), context.raw());
-        let raw = crossing.raw(prompts)?;
+        let raw = crossing.raw(prompts, &self.model)?;
         let mut reply: Reply = call::with(|call| {
             let (prompts, context) = (&raw const raw, &raw const context_raw);
             // SAFETY: everything handed over lives until the call is over.

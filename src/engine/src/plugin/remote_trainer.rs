@@ -3,7 +3,7 @@
 use super::abi::*;
 use super::call;
 use super::host::{Plugin, slot};
-use super::remote::{Context, Handle, Prompts};
+use super::remote::{Context, Handle, Prompts, own};
 use super::wire::{Arrays, c_text};
 use crate::error::{Error, Result};
 use crate::training::{Evaluation, StepReport, Trainer, TrainerState, TrainingSample};
@@ -17,6 +17,7 @@ use std::sync::Arc;
 pub(super) struct PluginTrainer {
     plugin: Plugin,
     trainer: Handle<ams_plugin_trainer>,
+    model: Arc<Handle<ams_plugin_model>>,
     config: ModelConfig,
 }
 
@@ -30,8 +31,7 @@ impl PluginTrainer {
     ) -> Result<Self> {
         let table = plugin.table();
         let options = c_text(options);
-        let description =
-            adapter.map(|adapter| c_text(serde_json::to_string(adapter.config()).expect("plain data")));
+        let description = adapter.map(|adapter| c_text(serde_json::to_string(adapter.config()).expect("plain data")));
         let tensors = adapter.map(Adapter::tensors).unwrap_or_default();
         let arrays = Arrays::named(&tensors);
         let (list, count) = arrays.parts();
@@ -40,7 +40,7 @@ impl PluginTrainer {
             // SAFETY: everything handed over lives until the call is over.
             unsafe { slot(table.trainer_new)(model.get(), options.as_ptr(), description, list, count, out, call) }
         })?;
-        Ok(Self { plugin, trainer, config: config.clone() })
+        Ok(Self { plugin, trainer, model: model.clone(), config: config.clone() })
     }
 
     /// Hands samples over as they cross.
@@ -61,17 +61,18 @@ impl PluginTrainer {
             .iter()
             .zip(samples)
             .map(|(crossing, sample)| {
-                crossing.iter().zip(&sample.prompts).map(|(crossing, prompts)| crossing.raw(prompts)).collect()
+                crossing
+                    .iter()
+                    .zip(&sample.prompts)
+                    .map(|(crossing, prompts)| crossing.raw(prompts, &self.model))
+                    .collect()
             })
             .collect::<Result<_>>()?;
         let contexts: Vec<Context> = samples.iter().map(|sample| Context::new(&sample.context)).collect();
         let list = samples.iter().enumerate().map(|(index, sample)| {
             let embedding = match &sample.embedding {
                 None => ptr::null_mut(),
-                Some(embedding) => {
-                    let handle = embedding.get::<Handle<ams_plugin_embedding>>();
-                    handle.ok_or_else(|| Error::Internal("an embedding of another engine".into()))?.get()
-                }
+                Some(embedding) => own(&self.model, embedding.get::<Handle<ams_plugin_embedding>>(), "an embedding")?,
             };
             Ok(ams_plugin_sample {
                 image: arrays.list()[2 * index],
@@ -106,9 +107,7 @@ impl Trainer for PluginTrainer {
         let mut loss = f64::NAN;
         let reply = self.cross(std::slice::from_ref(sample), |samples| {
             // SAFETY: everything handed over lives until the call is over.
-            call::with(|call| unsafe {
-                slot(table.trainer_evaluate)(trainer, samples.as_ptr(), &raw mut loss, call)
-            })
+            call::with(|call| unsafe { slot(table.trainer_evaluate)(trainer, samples.as_ptr(), &raw mut loss, call) })
         })?;
         let voxels: usize = self.config.image_encoder.image_size.iter().product();
         let fits = |elements: &Vec<f32>| elements.len() == voxels;
@@ -152,9 +151,7 @@ impl Trainer for PluginTrainer {
         let (list, count) = arrays.parts();
         call::with(|call| {
             // SAFETY: a trainer of this plugin, and arrays that live until the call is over.
-            unsafe {
-                slot(self.plugin.table().trainer_restore)(self.trainer.get(), state.steps, list, count, call)
-            }
+            unsafe { slot(self.plugin.table().trainer_restore)(self.trainer.get(), state.steps, list, count, call) }
         })?;
         Ok(())
     }

@@ -63,28 +63,16 @@ pub(super) struct TrainerOptions {
 
 impl TrainerOptions {
     pub(super) fn new(config: TrainerConfig, weights: Vec<String>) -> Self {
-        let TrainerConfig {
-            loss,
-            optimiser,
-            gradient_checkpointing,
-            parallel_samples,
-            average,
-            modality_loss_weight,
-        } = config;
+        let TrainerConfig { loss, optimiser, gradient_checkpointing, parallel_samples, average, modality_loss_weight } =
+            config;
         Self { loss, optimiser, gradient_checkpointing, parallel_samples, average, modality_loss_weight, weights }
     }
 
     pub(super) fn into_parts(self) -> (TrainerConfig, Vec<String>) {
         let Self { loss, optimiser, gradient_checkpointing, parallel_samples, average, modality_loss_weight, weights } =
             self;
-        let config = TrainerConfig {
-            loss,
-            optimiser,
-            gradient_checkpointing,
-            parallel_samples,
-            average,
-            modality_loss_weight,
-        };
+        let config =
+            TrainerConfig { loss, optimiser, gradient_checkpointing, parallel_samples, average, modality_loss_weight };
         (config, weights)
     }
 }
@@ -137,8 +125,7 @@ impl<'a> Arrays<'a> {
 
     fn add(&mut self, name: &str, shape: &[usize], element: ams_plugin_element, data: *const c_void) {
         let (name, shape) = (c_text(name), shape.to_vec());
-        let tensor =
-            ams_plugin_tensor { name: name.as_ptr(), shape: shape.as_ptr(), rank: shape.len(), element, data };
+        let tensor = ams_plugin_tensor { name: name.as_ptr(), shape: shape.as_ptr(), rank: shape.len(), element, data };
         self.list.push(tensor);
         self.kept.push((name, shape));
     }

@@ -6,7 +6,7 @@ mod sliding;
 mod training;
 mod window;
 
-pub use pipeline::whole_volumes;
+pub use pipeline::{masks_in_half_precision, whole_volumes};
 pub use sliding::sliding_windows;
-pub use training::training;
+pub use training::{training, training_steps};
 pub use window::windows;

@@ -5,6 +5,7 @@ use adaptmedseg_segment::reference::LabelledPoints;
 use adaptmedseg_segment::volume::preprocess::{bounding_region, crop_slice};
 use adaptmedseg_segment::volume::{ReadOptions, read};
 use adaptmedseg_segment::{BoxPrompt, Hooks, Mode, Point, Session, Space};
+use std::path::Path;
 use std::sync::Arc;
 
 fn triple(values: &[f32]) -> [f64; 3] {
@@ -41,6 +42,40 @@ fn recorded_draws(bundle: &Bundle) -> Vec<LabelledPoints> {
         .collect()
 }
 
+/// A session that has segmented the bundle's volume, and in how many windows.
+fn run(bundle: &Bundle, data: &Path, open: Open) -> (Session, u64) {
+    let path = data.join(bundle.json["volume"].as_str().expect("a file name"));
+    let image = read(&path, &ReadOptions::default()).expect("a readable volume");
+    let model = golden_model(bundle, open);
+    let mut session = Session::new(&model, Arc::new(image)).expect("a usable image");
+    session.set_mode(Mode::Reference);
+    set_prompts(&mut session, bundle);
+    let windows = session.segment(&Hooks::default()).expect("a run").report().windows_total as u64;
+    (session, windows)
+}
+
+/// The masks of [`whole_volumes`] are the reference's, to 0.999 of Dice, on an engine that computes in half precision.
+///
+/// # Panics
+/// Where one is not.
+pub fn masks_in_half_precision(open: Open) {
+    let bundles = bundles("pipeline", "pipe_mini");
+    let Some(data) = data_folder() else { return };
+    for bundle in bundles {
+        let (session, _) = run(&bundle, &data, open);
+        let whole = session.logits().expect("just computed");
+        let crop = bounding_region(&whole.data, whole.geometry.size, |&logit| logit > -100.0).expect("a foreground");
+        let mask = crop_slice(&session.outcome().expect("just computed").mask().data, whole.geometry.size, &crop);
+        let wanted = bundle.bits("final.mask_bits", mask.len());
+        let both = mask.iter().zip(&wanted).filter(|(voxel, wanted)| **voxel == 1 && **wanted).count();
+        let [mine, theirs] =
+            [mask.iter().filter(|voxel| **voxel == 1).count(), wanted.iter().filter(|wanted| **wanted).count()];
+        let dice = 2.0 * both as f64 / (mine + theirs) as f64;
+        println!("{}: Dice {dice:.5} with the reference in float32", bundle.name);
+        assert!(dice >= 0.999, "{}: Dice {dice}", bundle.name);
+    }
+}
+
 /// Whole volumes in reference mode, on the engine that `open` makes.
 ///
 /// # Panics
@@ -49,13 +84,7 @@ pub fn whole_volumes(open: Open) {
     let bundles = bundles("pipeline", "pipe_");
     let Some(data) = data_folder() else { return };
     for bundle in bundles {
-        let path = data.join(bundle.json["volume"].as_str().expect("a file name"));
-        let image = read(&path, &ReadOptions::default()).expect("a readable volume");
-        let model = golden_model(&bundle, open);
-        let mut session = Session::new(&model, Arc::new(image)).expect("a usable image");
-        session.set_mode(Mode::Reference);
-        set_prompts(&mut session, &bundle);
-        let windows = session.segment(&Hooks::default()).expect("a run").report().windows_total as u64;
+        let (session, windows) = run(&bundle, &data, open);
         assert_eq!(Some(windows), bundle.json["num_windows"].as_u64(), "{}: windows", bundle.name);
 
         // The reference keeps to the cropped foreground, (D, H, W) of which x is the fastest axis.

@@ -51,6 +51,18 @@ pub fn training(open: Open) {
     }
 }
 
+/// Five AdamW steps of a LoRA adapter alone.
+///
+/// # Panics
+/// Where a number differs from the reference's.
+pub fn training_steps(open: Open) {
+    let found = bundles("training", "train_").into_iter().filter(|bundle| bundle.name.contains("_adamw"));
+    for case in found.filter_map(TrainingCase::open) {
+        let engine = open(&golden_source(&case.bundle));
+        adamw_steps(&case, engine.as_ref(), &sample(&case, engine.as_ref()));
+    }
+}
+
 /// The sample of a bundle as an engine takes it.
 fn sample(case: &TrainingCase, engine: &dyn Engine) -> TrainingSample {
     let voxels = |name: &str| case.bundle.floats(name);

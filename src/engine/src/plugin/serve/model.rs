@@ -2,10 +2,14 @@
 
 use super::super::abi::*;
 use super::super::wire::{self, Arrays, Weights};
-use super::{Provider, answer, answer_arrays, get, guarded, hand_out, json, misused, provider_of, take_back, text, trainer};
+use super::{
+    Provider, answer, answer_arrays, get, guarded, hand_out, json, misused, provider_of, take_back, text, trainer,
+};
 use crate::error::Result;
 use crate::training::{Learns, TrainerConfig};
-use crate::{Adapted, AttachedAdapter, Engine, EngineOptions, ImageEmbedding, ModelSource, TextEmbedding, WindowPrompts};
+use crate::{
+    Adapted, AttachedAdapter, Engine, EngineOptions, ImageEmbedding, ModelSource, TextEmbedding, WindowPrompts,
+};
 use adaptmedseg_model::Device;
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::config::ModelConfig;
@@ -121,10 +125,7 @@ unsafe extern "C" fn memory(model: *const ams_plugin_model, call: *const ams_plu
     }
 }
 
-unsafe extern "C" fn release_memory(
-    model: *const ams_plugin_model,
-    call: *const ams_plugin_call,
-) -> ams_plugin_status {
+unsafe extern "C" fn release_memory(model: *const ams_plugin_model, call: *const ams_plugin_call) -> ams_plugin_status {
     // SAFETY: as in `open`.
     unsafe {
         with(model, call, |served| {
