@@ -100,6 +100,11 @@ unknown() {
         --plugin "$plugin" --out "$work/none.nii.gz" 2>"$work/error" && cat "$work/error" && grep -q 'torch:cpu' "$work/error"
 }
 check "an unknown device is refused, and the known ones named" unknown
+devices() {
+    ADAPTMEDSEG_PLUGIN_PATH=$(dirname "$plugin") "$ams" info --devices | tee "$work/devices"
+    grep -q '^torch:cpu ' "$work/devices"
+}
+check "adaptmedseg info --devices lists those of the plugin" devices
 absent() {
     cd "$work" && ! ADAPTMEDSEG_PLUGIN_PATH=$work/nowhere "$ams" segment --model builtin --image fixture/volume.nii.gz \
         --box 30,30,20,62,62,44 --device none:cpu --out none.nii.gz 2>error &&

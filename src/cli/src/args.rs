@@ -60,9 +60,9 @@ pub(crate) struct DemoArgs {
     pub quiet: bool,
 }
 
-/// Describe a model or an image.
+/// Describe a model or an image, or list the devices.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("subject").required(true).args(["model", "image"])))]
+#[command(group(ArgGroup::new("subject").required(true).args(["model", "image", "devices"])))]
 pub(crate) struct InfoArgs {
     /// A model folder
     #[arg(long, value_name = "DIR")]
@@ -70,6 +70,9 @@ pub(crate) struct InfoArgs {
     /// An image file
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
+    /// The devices that models can be opened on, those of plugins in ADAPTMEDSEG_PLUGIN_PATH and beside the program too
+    #[arg(long)]
+    pub devices: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
