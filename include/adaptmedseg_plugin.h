@@ -295,6 +295,15 @@ typedef struct ams_plugin {
     ams_plugin_status (*model_release_memory)(const struct ams_plugin_model *model,
                                               const struct ams_plugin_call *call);
     /**
+     * Optional. Seconds that the device's own float32 product of `[sizes[0], sizes[1]]` with `[sizes[1], sizes[2]]` takes:
+     * `turns` numbers, after one turn that is not counted.
+     */
+    ams_plugin_status (*product_seconds)(const struct ams_plugin_model *model,
+                                         const size_t *sizes,
+                                         size_t turns,
+                                         double *out_seconds,
+                                         const struct ams_plugin_call *call);
+    /**
      * Required. Encodes one window: float32, (D, H, W), the configured size, from 0 to 1. `adapter` may be NULL.
      */
     ams_plugin_status (*encode_image)(const struct ams_plugin_model *model,

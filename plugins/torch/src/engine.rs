@@ -67,6 +67,10 @@ impl Engine for TorchEngine {
         self.inner.config()
     }
 
+    fn product_seconds(&self, sizes: [usize; 3], turns: usize) -> Result<Vec<f64>> {
+        self.inner.product_seconds(sizes, turns)
+    }
+
     fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {
         self.inner.encode_image(window, adapter)
     }

@@ -1,5 +1,6 @@
 //! The arguments, and the coordinates in them.
 
+use crate::bench::BenchArgs;
 use crate::evaluate::EvaluateArgs;
 use crate::phantom::PhantomArgs;
 use crate::prepare::PrepareArgs;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Phantom(PhantomArgs),
     Adapter(AdapterArgs),
     Overlay(OverlayArgs),
+    Bench(BenchArgs),
 }
 
 /// Segment organs of a generated CT and a generated MR scan with the built-in model.

@@ -4,6 +4,7 @@
 
 mod adapter;
 mod args;
+mod bench;
 mod demo;
 mod evaluate;
 mod failure;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<()> {
     interrupt::install()?;
     match arguments.command {
+        Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Import(args) => import::run(&args),

@@ -12,9 +12,10 @@ use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::dense_prompt::{self, DenseInput};
 use adaptmedseg_model::{DType, Device, Prompts, RawTensor, SegVol, Tokenizer};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Distribution, Tensor, TensorData};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Where a Burn engine computes.
 pub struct BurnPlace {
@@ -41,7 +42,10 @@ impl fmt::Debug for BurnPlace {
 
 /// The model on Burn, with a thread pool of its own: the host's pools are left alone.
 pub struct BurnEngine {
+    /// The weights as they are: what adapters are put beside, and what learns.
     model: SegVol,
+    /// The same at the engine's precision: what computes.
+    base: SegVol,
     config: ModelConfig,
     tokenizer: Option<Tokenizer>,
     device: Device,
@@ -112,12 +116,17 @@ impl BurnEngine {
         let pool = Threads::new(callers, on_start)
             .map_err(|error| Error::Internal(format!("cannot start {callers} threads: {error}")))?;
         let pool = Arc::new(pool);
-        let half = match precision {
-            Precision::F32 => None,
-            Precision::Bf16 => Some(DType::BF16),
-            Precision::F16 => Some(DType::F16),
-        };
-        let model = pool.install(|| Ok::<_, Error>(config.init(&device).load(&device, source)?.with_half(half)))?;
+        let (model, base) = pool.install(|| {
+            let model = config.init(&device).load(&device, source)?;
+            let base = model.clone();
+            let base = match precision {
+                Precision::F32 => base,
+                Precision::Bf16 if device == Device::flex() => base.in_bf16()?,
+                Precision::Bf16 => base.with_half(Some(DType::BF16)),
+                Precision::F16 => base.with_half(Some(DType::F16)),
+            };
+            Ok::<_, Error>((model, base))
+        })?;
         let info = EngineInfo {
             engine,
             device: name,
@@ -126,13 +135,13 @@ impl BurnEngine {
             embedding_bytes: embedding_bytes(&config),
             working_bytes: working_bytes(&config),
         };
-        Ok(Self { model, config, tokenizer, device, pool, info })
+        Ok(Self { model, base, config, tokenizer, device, pool, info })
     }
 
     /// The network a call means.
     fn network<'a>(&'a self, adapter: Option<&'a AttachedAdapter>) -> Result<&'a SegVol> {
         match adapter {
-            None => Ok(&self.model),
+            None => Ok(&self.base),
             Some(adapter) => adapter.get().ok_or_else(|| foreign("an adapter")),
         }
     }
@@ -140,15 +149,15 @@ impl BurnEngine {
 
 /// Whether the processor computes like this.
 fn check(precision: Precision) -> Result<()> {
-    match precision {
-        Precision::F32 => Ok(()),
-        Precision::Bf16 | Precision::F16 => Err(Error::UnsupportedPrecision {
-            precision,
-            device: "cpu".into(),
-            why: "this version has no kernels for it".into(),
-            supported: vec![Precision::F32],
-        }),
-    }
+    let bf16 = adaptmedseg_model::nn::has_fast_bf16();
+    let why = match precision {
+        Precision::F32 => return Ok(()),
+        Precision::Bf16 if bf16 => return Ok(()),
+        Precision::Bf16 => "this processor has no AVX512-BF16",
+        Precision::F16 => "there are no kernels for it on a processor",
+    };
+    let supported = if bf16 { vec![Precision::Bf16, Precision::F32] } else { vec![Precision::F32] };
+    Err(Error::UnsupportedPrecision { precision, device: "cpu".into(), why: why.into(), supported })
 }
 
 fn foreign(what: &str) -> Error {
@@ -236,6 +245,25 @@ impl Engine for BurnEngine {
         &self.config
     }
 
+    fn product_seconds(&self, [rows, inner, columns]: [usize; 3], turns: usize) -> Result<Vec<f64>> {
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &self.device);
+        let failed = |error| Error::Internal(format!("the product failed: {error:?}"));
+        self.pool.install(|| {
+            let (left, right) = (random([rows, inner]), random([inner, columns]));
+            let mut seconds = Vec::with_capacity(turns);
+            for turn in 0..=turns {
+                let started = Instant::now();
+                let product = left.clone().matmul(right.clone());
+                self.device.sync().map_err(failed)?;
+                if turn > 0 {
+                    seconds.push(started.elapsed().as_secs_f64());
+                }
+                drop(product);
+            }
+            Ok(seconds)
+        })
+    }
+
     fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {
         let network = self.network(adapter)?;
         let tokens = self.pool.install(|| {
@@ -273,15 +301,22 @@ impl Engine for BurnEngine {
 
     fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter> {
         let network = self.pool.install(|| {
-            let network = self.model.with_adapter(&adapter.to_device(&self.device))?;
-            Ok::<_, Error>(if merge { network.merged() } else { network })
+            let adapter = adapter.to_device(&self.device);
+            let (flex, bf16) = (self.device == Device::flex(), self.info.precision == Precision::Bf16);
+            // Flex rounds the blocks as a whole, others each layer, which then keeps it.
+            let network = if flex { &self.model } else { &self.base }.with_adapter(&adapter)?;
+            let network = if merge { network.merged() } else { network };
+            Ok::<_, Error>(match (flex && bf16, adapter.changes_encoder()) {
+                (false, _) => network,
+                (true, true) => network.in_bf16()?,
+                (true, false) => network.in_bf16_as(&self.base),
+            })
         })?;
         Ok(AttachedAdapter::new(network))
     }
 
     fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>> {
-        // What learns is float32.
-        let model = self.model.clone().with_half(None);
+        let model = self.model.clone();
         let trainer = BurnTrainer::new(model, self.config.clone(), learns, config, &self.device, self.pool.clone())?;
         Ok(Box::new(trainer))
     }

@@ -33,6 +33,13 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// The architecture of the model.
     fn config(&self) -> &ModelConfig;
 
+    /// Seconds that the device's own float32 product of `[rows, inner]` with `[inner, columns]` takes, `turns` times after
+    /// one that is not counted: what other times are compared with.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    fn product_seconds(&self, sizes: [usize; 3], turns: usize) -> Result<Vec<f64>>;
+
     /// Encodes one window, with an adapter or without.
     ///
     /// `window` has the configured image size, row-major (D, H, W), W fastest, values in `[0, 1]`.
@@ -60,7 +67,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
     fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, adapted: Option<Adapted>) -> Result<Decoded>;
 
     /// Puts an adapter beside the model, whose weights it shares: any number may be attached, and each call says which it
-    /// means. `merge` adds its corrections to copies of the weights they correct: faster, for that much memory.
+    /// means. `merge` adds its corrections to copies of the weights they correct: faster, for that much memory. (An encoder
+    /// that computes in bfloat16 has a copy of its own in any case.)
     ///
     /// # Errors
     /// An adapter for layers of other sizes.

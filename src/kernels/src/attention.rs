@@ -9,7 +9,7 @@ mod backward;
 pub use backward::{AttentionGradients, attention_backward};
 
 use crate::cpu::{Cpu, Kernel, LANES};
-use crate::math::{exp2, larger, max_lanes, sum_lanes};
+use crate::math::{exp2, larger, max_of, sum_lanes};
 use crate::matrix::{Matrix, Rows, SharedOutput};
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -267,17 +267,6 @@ impl Kernel for Softmax<'_, '_> {
             self.state.max[row] = max;
         }
     }
-}
-
-#[inline(always)]
-fn max_of(blocks: &[[f32; LANES]]) -> f32 {
-    let mut max = [f32::NEG_INFINITY; LANES];
-    for block in blocks {
-        for i in 0..LANES {
-            max[i] = larger(max[i], block[i]);
-        }
-    }
-    max_lanes(max)
 }
 
 #[inline(always)]

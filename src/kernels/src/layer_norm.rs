@@ -1,5 +1,6 @@
 //! Layer normalisation over rows.
 
+use crate::bf16::Element;
 use crate::cpu::{Cpu, Kernel, LANES};
 use crate::math::{mul_add, sum_lanes};
 use rayon::prelude::*;
@@ -15,11 +16,11 @@ const BLOCK: usize = 1 << 15;
 /// # Shapes
 /// - x: `[rows, width]`
 /// - gamma, beta: `[width]`
-/// - out: `[rows, width]`
+/// - out: `[rows, width]`, float32 or rounded to bfloat16
 ///
 /// # Panics
 /// If `gamma` is empty, `beta` is not as long as `gamma`, `x` is not whole rows, or `out` is not as long as `x`.
-pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f32]) {
+pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [impl Element]) {
     let width = gamma.len();
     assert!(width > 0, "layer_norm: gamma is empty");
     assert_eq!(beta.len(), width, "layer_norm: beta and gamma differ in length");
@@ -32,15 +33,15 @@ pub fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, out: &mut [f
         .for_each(|(out, x)| cpu.run(LayerNorm { x, gamma, beta, eps, out }));
 }
 
-struct LayerNorm<'a> {
+struct LayerNorm<'a, T> {
     x: &'a [f32],
     gamma: &'a [f32],
     beta: &'a [f32],
     eps: f32,
-    out: &'a mut [f32],
+    out: &'a mut [T],
 }
 
-impl Kernel for LayerNorm<'_> {
+impl<T: Element> Kernel for LayerNorm<'_, T> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let width = self.gamma.len();
@@ -48,7 +49,7 @@ impl Kernel for LayerNorm<'_> {
             let (mean, variance) = mean_and_variance::<FMA>(x);
             let inverse = 1.0 / (variance + self.eps).sqrt();
             for (((out, &x), &gamma), &beta) in out.iter_mut().zip(x).zip(self.gamma).zip(self.beta) {
-                *out = mul_add::<FMA>((x - mean.0 - mean.1) * inverse, gamma, beta);
+                *out = T::rounded(mul_add::<FMA>((x - mean.0 - mean.1) * inverse, gamma, beta));
             }
         }
     }

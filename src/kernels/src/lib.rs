@@ -2,7 +2,7 @@
 //!
 //! The parts of a transformer where a general tensor library wastes time on a processor: attention that never stores
 //! the whole score matrix, and linear layers, layer norms and GELUs that read and write their data once. Everything is
-//! float32. Only attention has a gradient, because there a general library wastes most. Nothing here knows of tensors or
+//! float32 but for the products whose names say bfloat16. Only attention has a gradient, because there a general library wastes most. Nothing here knows of tensors or
 //! models.
 //!
 //! * **Threads.** Work is split over the rayon pool of the calling thread; no pool is ever created. A caller that wants
@@ -15,6 +15,7 @@
 //!   panics. NaN and infinity in the data are carried into the result, never hidden.
 
 mod attention;
+mod bf16;
 mod conv3;
 mod cpu;
 mod gelu;
@@ -27,6 +28,7 @@ mod matrix;
 mod testing;
 
 pub use attention::{AttentionGradients, AttentionShape, View, attention, attention_backward};
+pub use bf16::{Bf16Weight, Element, Output, attention_bf16, has_fast_bf16, linear_bf16, to_bf16};
 pub use conv3::{Conv3Shape, conv3, conv3_input_gradient, conv3_weight_gradient, gather_blocks, scatter_blocks};
 pub use gelu::gelu_erf;
 pub use instance_norm::{ChannelStatistics, instance_norm_relu, instance_norm_relu_gradient};

@@ -64,6 +64,18 @@ pub(crate) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
+/// Largest of all numbers; NaN is passed over.
+#[inline(always)]
+pub(crate) fn max_of(blocks: &[[f32; LANES]]) -> f32 {
+    let mut max = [f32::NEG_INFINITY; LANES];
+    for block in blocks {
+        for i in 0..LANES {
+            max[i] = larger(max[i], block[i]);
+        }
+    }
+    max_lanes(max)
+}
+
 /// Largest of all lanes; NaN is passed over.
 #[inline(always)]
 pub(crate) fn max_lanes(mut lanes: [f32; LANES]) -> f32 {

@@ -103,22 +103,29 @@ fn step(stride: usize, count: usize) -> isize {
 }
 
 /// The start of an output that several threads write, each its own part.
-#[derive(Clone, Copy)]
-pub(crate) struct SharedOutput(*mut f32);
+pub(crate) struct SharedOutput<T = f32>(*mut T);
 
-// SAFETY: the pointer is only turned into `Rows`, whose unsafe constructor asks that blocks be disjoint.
-unsafe impl Send for SharedOutput {}
+impl<T> Clone for SharedOutput<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SharedOutput<T> {}
+
+// SAFETY: the pointer is only followed by unsafe code that promises blocks to be disjoint.
+unsafe impl<T: Send> Send for SharedOutput<T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedOutput {}
+unsafe impl<T: Send> Sync for SharedOutput<T> {}
 
-impl SharedOutput {
-    pub(crate) fn new(output: &mut [f32]) -> Self {
+impl<T> SharedOutput<T> {
+    pub(crate) fn new(output: &mut [T]) -> Self {
         Self(output.as_mut_ptr())
     }
 
     /// # Safety
     /// `index` lies within the output.
-    pub(crate) unsafe fn at(self, index: usize) -> *mut f32 {
+    pub(crate) unsafe fn at(self, index: usize) -> *mut T {
         // SAFETY: the caller's promise.
         unsafe { self.0.add(index) }
     }

@@ -1,11 +1,15 @@
 //! The image encoder: a 3-D vision transformer over one window (reference: MONAI `ViT`, quirks 1-6).
 
 use crate::config::ImageEncoderConfig;
+#[cfg(feature = "flex")]
+use crate::encoder_bf16::Bf16Blocks;
 use crate::linear::{Epilogue, Linear, linears};
 use crate::nn::{self, Kernels, split_heads};
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
+#[cfg(feature = "flex")]
+use std::sync::Arc;
 
 /// Vision transformer: patches of the window become tokens, blocks of self-attention and MLP refine them.
 #[derive(Module, Debug)]
@@ -13,6 +17,10 @@ pub struct ImageEncoder {
     patch_embedding: PatchEmbedding,
     blocks: Vec<TransformerBlock>,
     norm: LayerNorm,
+    // Skipped: a rounded copy of the blocks; whoever visits weights means the weights themselves.
+    #[cfg(feature = "flex")]
+    #[module(skip)]
+    rounded: Option<Arc<Bf16Blocks>>,
 }
 
 impl ImageEncoderConfig {
@@ -22,6 +30,8 @@ impl ImageEncoderConfig {
             patch_embedding: PatchEmbedding::new(self, device),
             blocks: (0..self.num_layers).map(|_| TransformerBlock::new(self, device)).collect(),
             norm: LayerNormConfig::new(self.embed_dim).init(device),
+            #[cfg(feature = "flex")]
+            rounded: None,
         }
     }
 }
@@ -36,11 +46,37 @@ impl ImageEncoder {
 
     /// [`forward`](Self::forward) with a choice of implementation.
     pub fn forward_with(&self, image: Tensor<5>, kernels: Kernels) -> Tensor<3> {
-        let mut tokens = self.patch_embedding.forward(image);
+        let mut tokens = self.patch_embedding.forward_with(image, kernels);
+        #[cfg(feature = "flex")]
+        if let Some(rounded) = &self.rounded
+            && kernels == Kernels::Fused
+            && nn::flex::runs_here(&tokens)
+        {
+            return nn::layer_norm(&self.norm, rounded.forward(tokens), kernels);
+        }
         for block in &self.blocks {
             tokens = block.forward(tokens, kernels);
         }
         nn::layer_norm(&self.norm, tokens, kernels)
+    }
+
+    /// From now on inference on the Flex device computes the blocks in bfloat16, as they are now: with an attached
+    /// adapter's corrections, and without what the weights may learn later. Widths must be even.
+    #[cfg(feature = "flex")]
+    pub(crate) fn round(&mut self) {
+        self.rounded = Some(Arc::new(Bf16Blocks::pack(&self.blocks)));
+    }
+
+    /// Computes in bfloat16 as another encoder of the same weights does, or in float32 again.
+    #[cfg(feature = "flex")]
+    pub(crate) fn round_as(&mut self, other: Option<&Self>) {
+        self.rounded = other.and_then(|other| other.rounded.clone());
+    }
+
+    /// Whether heads have an even number of channels.
+    #[cfg(feature = "flex")]
+    pub(crate) fn has_even_heads(&self) -> bool {
+        self.blocks.iter().all(|TransformerBlock { attn, .. }| (attn.out_proj.sizes()[0] / attn.num_heads) % 2 == 0)
     }
 
     /// Every stage of the encoder, for comparison with the reference: the patch embedding, then the output of each
@@ -98,6 +134,10 @@ impl PatchEmbedding {
     /// - image: `[batch, 1, D, H, W]`
     /// - output: `[batch, tokens, embed_dim]`
     pub fn forward(&self, image: Tensor<5>) -> Tensor<3> {
+        self.forward_with(image, Kernels::default())
+    }
+
+    fn forward_with(&self, image: Tensor<5>, kernels: Kernels) -> Tensor<3> {
         let [batch, _, depth, height, width] = image.dims();
         let (pd, ph, pw) = (self.patch_depth, self.patch_height, self.patch_width);
         let (d, h, w) = (depth / pd, height / ph, width / pw);
@@ -107,17 +147,21 @@ impl PatchEmbedding {
             d * h * w,
             pd * ph * pw,
         ]);
-        self.proj.forward(patches) + self.position_embeddings.val()
+        let places = self.position_embeddings.val();
+        if batch > 1 {
+            return self.proj.forward(patches) + places;
+        }
+        self.proj.forward_then(patches, Epilogue::Add(&places), kernels)
     }
 }
 
 /// One pre-norm block: `x += attn(norm1(x)); x += mlp(norm2(x))`.
 #[derive(Module, Debug)]
 pub struct TransformerBlock {
-    norm1: LayerNorm,
-    attn: SelfAttention,
-    norm2: LayerNorm,
-    mlp: MlpBlock,
+    pub(crate) norm1: LayerNorm,
+    pub(crate) attn: SelfAttention,
+    pub(crate) norm2: LayerNorm,
+    pub(crate) mlp: MlpBlock,
 }
 
 impl TransformerBlock {
@@ -158,9 +202,9 @@ impl TransformerBlock {
 /// `head_dim^-0.5` (reference: MONAI `SABlock`, quirk 3).
 #[derive(Module, Debug)]
 pub struct SelfAttention {
-    qkv: Linear,
-    out_proj: Linear,
-    num_heads: usize,
+    pub(crate) qkv: Linear,
+    pub(crate) out_proj: Linear,
+    pub(crate) num_heads: usize,
 }
 
 impl SelfAttention {
@@ -179,8 +223,8 @@ impl SelfAttention {
 /// The block's MLP with exact GELU (reference: MONAI `MLPBlock`).
 #[derive(Module, Debug)]
 pub struct MlpBlock {
-    linear1: Linear,
-    linear2: Linear,
+    pub(crate) linear1: Linear,
+    pub(crate) linear2: Linear,
 }
 
 impl MlpBlock {

@@ -11,6 +11,8 @@ pub mod checkpoint;
 pub mod config;
 mod dense_input;
 pub mod dense_prompt;
+#[cfg(feature = "flex")]
+mod encoder_bf16;
 mod error;
 pub mod image_encoder;
 pub mod linear;

@@ -134,11 +134,19 @@ impl Linear {
 
     /// Adds the correction to the weight itself, which costs a copy of the weight and no time afterwards.
     pub(crate) fn merge(&mut self) {
-        let Some(lora) = self.lora.take() else { return };
+        if self.lora.is_some() {
+            self.weight = Param::initialized(self.weight.id, self.corrected_weight());
+            self.lora = None;
+            self.set_half(self.half.as_ref().map(Tensor::dtype));
+        }
+    }
+
+    /// `[in, out]`: the weight, with the correction where there is one.
+    pub(crate) fn corrected_weight(&self) -> Tensor<2> {
+        let weight = self.weight.val();
+        let Some(lora) = &self.lora else { return weight };
         // Through `[out, in]`, so that the sum lies in memory as a checkpoint's weight does.
-        let rows = self.weight.val().transpose() + lora.b.val().matmul(lora.a.val()) * lora.scale;
-        self.weight = Param::initialized(self.weight.id, rows.transpose());
-        self.set_half(self.half.as_ref().map(Tensor::dtype));
+        (weight.transpose() + lora.b.val().matmul(lora.a.val()) * lora.scale).transpose()
     }
 
     /// Computes products in half precision from here on, or again in the weight's own.

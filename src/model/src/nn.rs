@@ -20,6 +20,12 @@ pub enum Kernels {
     Burn,
 }
 
+/// Whether the Flex device multiplies bfloat16 faster than float32 here.
+#[cfg(feature = "flex")]
+pub fn has_fast_bf16() -> bool {
+    adaptmedseg_kernels::has_fast_bf16()
+}
+
 /// `softmax(scale * q k^T) v` with the heads put side by side again.
 ///
 /// `mask`, where given, is true for the keys a query must not see.
@@ -146,7 +152,7 @@ impl Linears for Mlp {
 #[cfg(feature = "flex")]
 pub(crate) mod flex {
     use crate::linear::{Epilogue, Linear};
-    use adaptmedseg_kernels::{AttentionGradients, AttentionShape, LinearShape, View};
+    use adaptmedseg_kernels::{AttentionGradients, AttentionShape, Bf16Weight, LinearShape, View};
     use burn::backend::autodiff::checkpoint::base::Checkpointer;
     use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
     use burn::backend::autodiff::grads::Gradients;
@@ -157,10 +163,10 @@ pub(crate) mod flex {
     use burn_flex::FlexTensor;
 
     /// The epsilon of every `LayerNorm` that comes here (quirk 4); Burn keeps its own private.
-    const LAYER_NORM_EPSILON: f32 = 1e-5;
+    pub(crate) const LAYER_NORM_EPSILON: f32 = 1e-5;
 
     /// Whether a tensor lies on the Flex device, in float32, outside autodiff.
-    pub(super) fn runs_here<const D: usize>(tensor: &Tensor<D>) -> bool {
+    pub(crate) fn runs_here<const D: usize>(tensor: &Tensor<D>) -> bool {
         let device = tensor.device();
         !device.is_autodiff() && device == Device::flex() && tensor.dtype() == burn::tensor::DType::F32
     }
@@ -347,6 +353,20 @@ pub(crate) mod flex {
         let mut tensor = primitive(input).to_contiguous();
         adaptmedseg_kernels::gelu_erf(tensor.storage_mut::<f32>());
         Tensor::from_primitive::<Flex>(tensor)
+    }
+
+    /// The elements, row-major.
+    pub(crate) fn elements<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        slice(&primitive(tensor).to_contiguous()).to_vec()
+    }
+
+    /// A weight `[in, out]` for bfloat16 products, however it lies in memory.
+    pub(crate) fn pack_bf16(weight: Tensor<2>) -> Bf16Weight {
+        let [inputs, outputs] = weight.dims();
+        let weight = primitive(weight);
+        let layout = weight.layout();
+        let strides = [1, 0].map(|axis| usize::try_from(layout.strides()[axis]).expect("no weight runs backwards"));
+        Bf16Weight::pack(&weight.storage::<f32>()[layout.start_offset()..], outputs, inputs, strides)
     }
 
     fn slice(tensor: &FlexTensor) -> &[f32] {

@@ -139,6 +139,8 @@ impl SegVol {
     pub fn without_adapter(&self) -> Self {
         let mut network = self.clone();
         network.visit_linears(&mut |_, layer| layer.set_lora(None));
+        #[cfg(feature = "flex")]
+        network.image_encoder.round_as(None);
         network.prior = None;
         network
     }
@@ -160,6 +162,33 @@ impl SegVol {
     #[must_use]
     pub fn merged(mut self) -> Self {
         self.visit_linears(&mut |_, layer| layer.merge());
+        self
+    }
+
+    /// This network, whose image encoder computes in bfloat16 wherever it does not learn, on the Flex device. An attached
+    /// adapter's corrections are rounded into the weights.
+    ///
+    /// # Errors
+    /// Layers of an odd width.
+    #[cfg(feature = "flex")]
+    pub fn in_bf16(mut self) -> Result<Self> {
+        let mut odd = !self.image_encoder.has_even_heads();
+        self.image_encoder.visit_linears("image_encoder", &mut |_, layer| odd |= layer.sizes()[0] % 2 == 1);
+        if odd {
+            return Err(Error::Unsupported {
+                message: "the image encoder has layers of an odd width, which bfloat16 cannot pair".into(),
+                hint: Some("open the model in f32".into()),
+            });
+        }
+        self.image_encoder.round();
+        Ok(self)
+    }
+
+    /// This network with the rounded image encoder of another one of the same weights, without rounding them again.
+    #[cfg(feature = "flex")]
+    #[must_use]
+    pub fn in_bf16_as(mut self, other: &Self) -> Self {
+        self.image_encoder.round_as(Some(&other.image_encoder));
         self
     }
 

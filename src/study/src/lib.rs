@@ -7,6 +7,7 @@
 //! choice of a step comes from the run's seed and the number of the step alone, so that a run which was killed and
 //! resumed is the run that was not.
 
+mod bench;
 mod complexity;
 mod data;
 mod dataset;
@@ -28,6 +29,7 @@ pub mod shift;
 pub mod statistics;
 mod validation;
 
+pub use bench::{BenchHooks, BenchReport, bench};
 pub use complexity::{ImageComplexity, foreground_contrast};
 pub use dataset::{DATASET_FILE, Dataset, DatasetCase, DatasetFile, DatasetMask, Normalisation, Part};
 pub use error::{Error, Result};

@@ -22,6 +22,8 @@ pub mod tolerance {
     pub const IOU: (f32, f32) = (2e-5, 1e-4);
     /// Logits of a whole volume.
     pub const PIPELINE: (f32, f32) = (3e-4, 1e-3);
+    /// Least Dice of a mask in bfloat16 with the one in float32.
+    pub const BF16_DICE: f64 = 0.999;
 }
 
 /// Compares a computed tensor with one of the bundle, whole or sampled.

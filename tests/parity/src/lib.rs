@@ -9,14 +9,16 @@ mod bundle;
 mod close;
 mod fixture;
 pub mod ladder;
+mod pipeline;
 mod training;
 mod weights;
 
 pub use bundle::{Bundle, bundles, data_folder, notes, skipped};
 pub use close::{assert_close, assert_close_slices, tolerance};
-pub use fixture::write_fixture;
+pub use fixture::{write_fixture, write_full_model};
+pub use pipeline::pipeline_run;
 pub use training::{TrainingCase, plain_name, synthetic_adapter};
 pub use weights::{
-    Open, built_in, golden_model, golden_network, golden_source, model_of, recipe_tensor, uniform,
+    Open, built_in, built_in_at, golden_model, golden_network, golden_source, model_of, recipe_tensor, uniform,
     write_synthetic_checkpoint,
 };

@@ -148,9 +148,15 @@ pub type Open<'a> = &'a dyn Fn(&ModelSource) -> Box<dyn Engine>;
 
 /// The built-in engine.
 pub fn built_in(source: &ModelSource) -> Box<dyn Engine> {
+    built_in_at(source, Precision::F32)
+}
+
+/// [`built_in`] in another precision.
+pub fn built_in_at(source: &ModelSource, precision: Precision) -> Box<dyn Engine> {
     let tokenizer = source.read_tokenizer().expect("the CLIP tokenizer");
     let weight = |name: &str| source.tensors.get(name).cloned();
-    let engine = BurnEngine::new(source.config.clone(), tokenizer, &EngineOptions::on("cpu"), weight);
+    let options = EngineOptions { precision, ..EngineOptions::on("cpu") };
+    let engine = BurnEngine::new(source.config.clone(), tokenizer, &options, weight);
     Box::new(engine.expect("the manifest is complete"))
 }
 

@@ -225,6 +225,18 @@ pub struct ams_plugin {
     pub model_release_memory:
         Option<unsafe extern "C" fn(model: *const ams_plugin_model, call: *const ams_plugin_call) -> ams_plugin_status>,
 
+    /// Optional. Seconds that the device's own float32 product of `[sizes[0], sizes[1]]` with `[sizes[1], sizes[2]]` takes:
+    /// `turns` numbers, after one turn that is not counted.
+    pub product_seconds: Option<
+        unsafe extern "C" fn(
+            model: *const ams_plugin_model,
+            sizes: *const usize,
+            turns: usize,
+            out_seconds: *mut f64,
+            call: *const ams_plugin_call,
+        ) -> ams_plugin_status,
+    >,
+
     /// Required. Encodes one window: float32, (D, H, W), the configured size, from 0 to 1. `adapter` may be NULL.
     pub encode_image: Option<
         unsafe extern "C" fn(

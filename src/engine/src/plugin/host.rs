@@ -231,6 +231,7 @@ fn complete(table: &mut ams_plugin) -> Result<(), String> {
     require!(describe, devices, model_open, model_free, model_info, encode_image, embedding_free, decode);
     group!(model_memory => stubs::model_memory);
     group!(model_release_memory => stubs::model_release_memory);
+    group!(product_seconds => stubs::product_seconds);
     group!(
         encode_text => stubs::encode_text,
         text_free => stubs::text_free,
@@ -297,6 +298,10 @@ mod stubs {
     stub!(
         encode_text(*const ams_plugin_model, *const c_char, *mut *mut ams_plugin_text),
         c"this engine takes no text prompt"
+    );
+    stub!(
+        product_seconds(*const ams_plugin_model, *const usize, usize, *mut f64),
+        c"this engine does not measure its device"
     );
     stub!(check_text(*const ams_plugin_model, *const c_char), c"this engine takes no text prompt");
     nothing!(text_free(*mut ams_plugin_text));

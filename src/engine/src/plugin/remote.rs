@@ -192,6 +192,14 @@ impl Engine for PluginEngine {
         &self.config
     }
 
+    fn product_seconds(&self, sizes: [usize; 3], turns: usize) -> Result<Vec<f64>> {
+        let mut seconds = vec![f64::NAN; turns];
+        let (table, out) = (self.plugin.table(), seconds.as_mut_ptr());
+        // SAFETY: everything handed over lives until the call is over, and there is room for `turns` numbers.
+        call::with(|call| unsafe { slot(table.product_seconds)(self.model.get(), sizes.as_ptr(), turns, out, call) })?;
+        Ok(seconds)
+    }
+
     fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {
         let table = self.plugin.table();
         let (size, adapter) = (self.window(window)?, self.adapter(adapter)?);

@@ -1,58 +1,7 @@
 //! Whole volumes in reference mode: file, pre-processing, zoom-out, region, zoom-in, logits, mask.
 
-use crate::{Bundle, Open, assert_close_slices, bundles, data_folder, golden_model, tolerance};
-use adaptmedseg_segment::reference::LabelledPoints;
+use crate::{Open, assert_close_slices, bundles, data_folder, golden_model, pipeline_run, tolerance};
 use adaptmedseg_segment::volume::preprocess::{bounding_region, crop_slice};
-use adaptmedseg_segment::volume::{ReadOptions, read};
-use adaptmedseg_segment::{BoxPrompt, Hooks, Mode, Point, Session, Space};
-use std::path::Path;
-use std::sync::Arc;
-
-fn triple(values: &[f32]) -> [f64; 3] {
-    [0, 1, 2].map(|axis| f64::from(values[axis]))
-}
-
-fn set_prompts(session: &mut Session, bundle: &Bundle) {
-    let text = bundle.json["text"].as_str().or(bundle.json["text"].as_array().and_then(|texts| texts[0].as_str()));
-    session.set_text(text).expect("a known word");
-    if bundle.has("prompt.box") {
-        let corners = bundle.floats("prompt.box");
-        let corners = [triple(&corners[..3]), triple(&corners[3..])];
-        session.set_box(Some(BoxPrompt { corners, space: Space::Model })).expect("a box");
-    }
-    if bundle.has("prompt.points") {
-        let (places, labels) = (bundle.floats("prompt.points"), bundle.floats("prompt.point_labels"));
-        for (place, label) in places.chunks_exact(3).zip(labels) {
-            let point = Point { position: triple(place), space: Space::Model, positive: label == 1.0 };
-            session.add_point(point).expect("a point");
-        }
-        session.set_reference_draws(Some(recorded_draws(bundle)));
-    }
-}
-
-fn recorded_draws(bundle: &Bundle) -> Vec<LabelledPoints> {
-    let per_window = bundle.shape("windows.points")[1];
-    let (places, labels) = (bundle.floats("windows.points"), bundle.floats("windows.point_labels"));
-    let windows = places.chunks_exact(3 * per_window).zip(labels.chunks_exact(per_window));
-    windows
-        .map(|(places, labels)| {
-            let points = places.chunks_exact(3).zip(labels).filter(|(_, label)| **label > -100.0);
-            points.map(|(place, label)| ([place[0], place[1], place[2]], *label as i8)).collect()
-        })
-        .collect()
-}
-
-/// A session that has segmented the bundle's volume, and in how many windows.
-fn run(bundle: &Bundle, data: &Path, open: Open) -> (Session, u64) {
-    let path = data.join(bundle.json["volume"].as_str().expect("a file name"));
-    let image = read(&path, &ReadOptions::default()).expect("a readable volume");
-    let model = golden_model(bundle, open);
-    let mut session = Session::new(&model, Arc::new(image)).expect("a usable image");
-    session.set_mode(Mode::Reference);
-    set_prompts(&mut session, bundle);
-    let windows = session.segment(&Hooks::default()).expect("a run").report().windows_total as u64;
-    (session, windows)
-}
 
 /// The masks of [`whole_volumes`] are the reference's, to 0.999 of Dice, on an engine that computes in half precision.
 ///
@@ -62,7 +11,7 @@ pub fn masks_in_half_precision(open: Open) {
     let bundles = bundles("pipeline", "pipe_mini");
     let Some(data) = data_folder() else { return };
     for bundle in bundles {
-        let (session, _) = run(&bundle, &data, open);
+        let session = pipeline_run(&bundle, &data, &golden_model(&bundle, open));
         let whole = session.logits().expect("just computed");
         let crop = bounding_region(&whole.data, whole.geometry.size, |&logit| logit > -100.0).expect("a foreground");
         let mask = crop_slice(&session.outcome().expect("just computed").mask().data, whole.geometry.size, &crop);
@@ -84,7 +33,8 @@ pub fn whole_volumes(open: Open) {
     let bundles = bundles("pipeline", "pipe_");
     let Some(data) = data_folder() else { return };
     for bundle in bundles {
-        let (session, windows) = run(&bundle, &data, open);
+        let session = pipeline_run(&bundle, &data, &golden_model(&bundle, open));
+        let windows = session.outcome().expect("just computed").report().windows_total as u64;
         assert_eq!(Some(windows), bundle.json["num_windows"].as_u64(), "{}: windows", bundle.name);
 
         // The reference keeps to the cropped foreground, (D, H, W) of which x is the fastest axis.

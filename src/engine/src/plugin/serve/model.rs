@@ -32,6 +32,7 @@ pub(super) const TABLE: ams_plugin = ams_plugin {
     model_info: Some(info),
     model_memory: Some(memory),
     model_release_memory: Some(release_memory),
+    product_seconds: Some(product_seconds),
     encode_image: Some(encode_image),
     embedding_free: Some(take_back::<ImageEmbedding, ams_plugin_embedding>),
     encode_text: Some(encode_text),
@@ -130,6 +131,25 @@ unsafe extern "C" fn release_memory(model: *const ams_plugin_model, call: *const
     unsafe {
         with(model, call, |served| {
             served.engine.release_memory();
+            Ok(())
+        })
+    }
+}
+
+unsafe extern "C" fn product_seconds(
+    model: *const ams_plugin_model,
+    sizes: *const usize,
+    turns: usize,
+    out_seconds: *mut f64,
+    call: *const ams_plugin_call,
+) -> ams_plugin_status {
+    // SAFETY: as in `open`.
+    unsafe {
+        with(model, call, |served| {
+            let sizes = get(sizes.cast::<[usize; 3]>(), "the sizes")?;
+            get(out_seconds, "the seconds")?;
+            let seconds = served.engine.product_seconds(*sizes, turns)?;
+            out_seconds.copy_from_nonoverlapping(seconds.as_ptr(), seconds.len().min(turns));
             Ok(())
         })
     }
