@@ -4,11 +4,10 @@ use crate::burn_trainer::BurnTrainer;
 use crate::error::{Error, Result};
 use crate::threads::{OnStart, Threads};
 use crate::{
-    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, EngineOptions, ImageEmbedding, Learns, Precision,
-    TextEmbedding, Trainer, TrainerConfig, WindowPrompts,
+    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, ImageEmbedding, Learns, Precision, TextEmbedding, Trainer,
+    TrainerConfig, WindowPrompts,
 };
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
-use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::dense_prompt::{self, DenseInput};
 use adaptmedseg_model::{DType, Device, Prompts, RawTensor, SegVol, Tokenizer};
@@ -60,48 +59,7 @@ impl fmt::Debug for BurnEngine {
 }
 
 impl BurnEngine {
-    /// Opens a model folder. The weights stay in the mapped file.
-    ///
-    /// # Errors
-    /// An unknown device; a precision the processor does not compute in; a folder whose files are missing, malformed or do not fit together.
-    pub fn open(folder: &ModelFolder, options: &EngineOptions) -> Result<Self> {
-        let config = folder.config().clone();
-        let text = &config.text_encoder;
-        let tokenizer = folder
-            .tokenizer()
-            .map(|bytes| Tokenizer::from_bytes(bytes, &text.template, text.context_length, text.vocab_size))
-            .transpose()?;
-        Self::new(config, tokenizer, options, |name| folder.tensor(name))
-    }
-
-    /// A model whose weights `source` gives by name.
-    ///
-    /// # Errors
-    /// An unknown device; a precision the processor does not compute in; a tensor that is absent or has the wrong shape.
-    pub fn new(
-        config: ModelConfig,
-        tokenizer: Option<Tokenizer>,
-        options: &EngineOptions,
-        source: impl Fn(&str) -> Option<RawTensor> + Send,
-    ) -> Result<Self> {
-        let &EngineOptions { ref device, precision, .. } = options;
-        if !matches!(device.as_str(), "auto" | "cpu") {
-            return Err(Error::unknown_device(device));
-        }
-        check(precision)?;
-        let threads = options.thread_count();
-        let place = BurnPlace {
-            device: Device::flex(),
-            engine: "flex".into(),
-            name: "cpu".into(),
-            threads,
-            callers: threads,
-            on_start: None,
-        };
-        Self::on(place, config, tokenizer, precision, source)
-    }
-
-    /// A model somewhere else. Whoever knows the place has checked the precision.
+    /// A model whose weights `source` gives by name. Whoever knows the place has checked the precision.
     ///
     /// # Errors
     /// A tensor that is absent or has the wrong shape.
@@ -118,13 +76,7 @@ impl BurnEngine {
         let pool = Arc::new(pool);
         let (model, base) = pool.install(|| {
             let model = config.init(&device).load(&device, source)?;
-            let base = model.clone();
-            let base = match precision {
-                Precision::F32 => base,
-                Precision::Bf16 if device == Device::flex() => base.in_bf16()?,
-                Precision::Bf16 => base.with_half(Some(DType::BF16)),
-                Precision::F16 => base.with_half(Some(DType::F16)),
-            };
+            let base = at_precision(model.clone(), precision, &device)?;
             Ok::<_, Error>((model, base))
         })?;
         let info = EngineInfo {
@@ -147,17 +99,18 @@ impl BurnEngine {
     }
 }
 
-/// Whether the processor computes like this.
-fn check(precision: Precision) -> Result<()> {
-    let bf16 = adaptmedseg_model::nn::has_fast_bf16();
-    let why = match precision {
-        Precision::F32 => return Ok(()),
-        Precision::Bf16 if bf16 => return Ok(()),
-        Precision::Bf16 => "this processor has no AVX512-BF16",
-        Precision::F16 => "there are no kernels for it on a processor",
-    };
-    let supported = if bf16 { vec![Precision::Bf16, Precision::F32] } else { vec![Precision::F32] };
-    Err(Error::UnsupportedPrecision { precision, device: "cpu".into(), why: why.into(), supported })
+/// The network that computes in a precision, on a device that has it.
+fn at_precision(network: SegVol, precision: Precision, device: &Device) -> Result<SegVol> {
+    #[cfg(feature = "flex")]
+    if *device == Device::flex() && precision == Precision::Bf16 {
+        return Ok(network.in_bf16()?);
+    }
+    let _ = device;
+    Ok(network.with_half(match precision {
+        Precision::F32 => None,
+        Precision::Bf16 => Some(DType::BF16),
+        Precision::F16 => Some(DType::F16),
+    }))
 }
 
 fn foreign(what: &str) -> Error {
@@ -302,15 +255,16 @@ impl Engine for BurnEngine {
     fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter> {
         let network = self.pool.install(|| {
             let adapter = adapter.to_device(&self.device);
-            let (flex, bf16) = (self.device == Device::flex(), self.info.precision == Precision::Bf16);
-            // Flex rounds the blocks as a whole, others each layer, which then keeps it.
-            let network = if flex { &self.model } else { &self.base }.with_adapter(&adapter)?;
-            let network = if merge { network.merged() } else { network };
-            Ok::<_, Error>(match (flex && bf16, adapter.changes_encoder()) {
-                (false, _) => network,
-                (true, true) => network.in_bf16()?,
-                (true, false) => network.in_bf16_as(&self.base),
-            })
+            #[cfg(feature = "flex")]
+            if self.device == Device::flex() && self.info.precision == Precision::Bf16 {
+                // The blocks are rounded as a whole, corrections and all.
+                let network = self.model.with_adapter(&adapter)?;
+                let network = if merge { network.merged() } else { network };
+                let rounded = adapter.changes_encoder();
+                return Ok(if rounded { network.in_bf16()? } else { network.in_bf16_as(&self.base) });
+            }
+            let network = self.base.with_adapter(&adapter)?;
+            Ok::<_, Error>(if merge { network.merged() } else { network })
         })?;
         Ok(AttachedAdapter::new(network))
     }

@@ -100,7 +100,7 @@ impl Trainer for BurnTrainer {
         let absent = || Error::Internal("a trainer without an adapter".into());
         let adapter = self.learner.adapter().ok_or_else(absent)?;
         // Where files are made of it.
-        Ok(self.pool.install(|| adapter.to_device(&Device::flex())))
+        Ok(self.pool.install(|| adapter.to_device(&Device::default())))
     }
 
     fn state(&self) -> Result<TrainerState> {

@@ -3,6 +3,8 @@
 //! The granularity is the model, never the tensor: encode a window, encode a text, decode prompts against an encoded
 //! window. What an engine encodes stays where it was made, behind an opaque handle.
 
+#[cfg(feature = "flex")]
+mod built_in;
 mod burn_engine;
 mod burn_trainer;
 mod error;
@@ -14,7 +16,9 @@ mod training;
 
 pub use burn_engine::{BurnEngine, BurnPlace};
 pub use error::{Error, ErrorKind, Result};
-pub use open::{DeviceInfo, ModelSource, devices, open};
+#[cfg(feature = "flex")]
+pub use open::open;
+pub use open::{DeviceInfo, ModelSource, devices};
 pub use options::{EngineOptions, Precision};
 pub use training::{Evaluation, Learns, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
 

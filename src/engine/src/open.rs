@@ -1,9 +1,9 @@
 //! From the name of a device to an engine: the built-in one, or that of a plugin.
 
-use crate::burn_engine::BurnEngine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plugin::host::Plugin;
-use crate::{Engine, EngineOptions};
+#[cfg(feature = "flex")]
+use crate::{BurnEngine, Engine, EngineOptions, Error};
 use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::{RawTensor, Tokenizer};
@@ -83,6 +83,7 @@ impl ModelSource {
 ///
 /// # Errors
 /// An unknown device; a plugin that is not there or cannot be loaded; what the engine fails with.
+#[cfg(feature = "flex")]
 pub fn open(folder: &ModelFolder, options: &EngineOptions) -> Result<Box<dyn Engine>> {
     match options.device.split_once(':') {
         Some((name, _)) => Plugin::find(name, options.plugin.as_deref())?.open(&ModelSource::of(folder), options),
@@ -91,6 +92,7 @@ pub fn open(folder: &ModelFolder, options: &EngineOptions) -> Result<Box<dyn Eng
     }
 }
 
+#[cfg(feature = "flex")]
 fn best(folder: &ModelFolder, options: &EngineOptions) -> Result<Box<dyn Engine>> {
     for plugin in Plugin::all(options.plugin.as_deref()) {
         for device in of_plugin(&plugin).into_iter().filter(|device| device.accelerator) {
@@ -108,6 +110,7 @@ fn best(folder: &ModelFolder, options: &EngineOptions) -> Result<Box<dyn Engine>
     Ok(Box::new(BurnEngine::open(folder, options)?))
 }
 
+#[cfg(feature = "flex")]
 impl Error {
     /// A device that no engine has.
     pub(crate) fn unknown_device(name: &str) -> Self {

@@ -75,10 +75,13 @@ pub fn attention(
 #[cfg(feature = "tch")]
 fn products_are_better(query: &Tensor<4>, masked: bool) -> bool {
     let device = query.device().without_autodiff();
-    let flex = cfg!(feature = "flex") && device == burn::tensor::Device::flex();
+    #[cfg(feature = "flex")]
+    if device == burn::tensor::Device::flex() {
+        return false;
+    }
     #[expect(deprecated, reason = "what comes after libtorch is another plugin")]
     let processor = device == burn::tensor::Device::libtorch();
-    !flex && (masked || processor && query.dtype() != burn::tensor::DType::F32)
+    masked || processor && query.dtype() != burn::tensor::DType::F32
 }
 
 /// Nowhere without libtorch.

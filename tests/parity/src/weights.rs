@@ -4,7 +4,7 @@
 //! recipe is the reference data's own; the numbers here are its constants.
 
 use crate::Bundle;
-use adaptmedseg_engine::{BurnEngine, Engine, EngineOptions, ModelSource};
+use adaptmedseg_engine::{BurnEngine, Engine, EngineOptions, ModelSource, Precision};
 use adaptmedseg_model::checkpoint;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::{Device, RawTensor, SegVol};

@@ -134,7 +134,7 @@ impl Trainer for PluginTrainer {
             // SAFETY: a trainer of this plugin.
             call::with(|call| unsafe { slot(self.plugin.table().trainer_adapter)(self.trainer.get(), call) })?;
         let config = reply.json()?;
-        Ok(Adapter::from_tensors(config, &self.config, &reply.named(), &Device::flex())?)
+        Ok(Adapter::from_tensors(config, &self.config, &reply.named(), &Device::default())?)
     }
 
     fn state(&self) -> Result<TrainerState> {

@@ -9,6 +9,9 @@ use adaptmedseg_model::adapter::{Adapter, AdapterConfig, LoraConfig};
 use adaptmedseg_model::train::{LossKind, OptimiserConfig};
 use serde_json::Value;
 
+/// What is compared with a kind of bundle.
+type Kind = fn(&TrainingCase, &dyn Engine, &TrainingSample);
+
 /// How far a loss may be from the reference's, relative.
 const LOSS: f64 = 1e-4;
 
@@ -33,17 +36,14 @@ fn lora() -> AdapterConfig {
 /// # Panics
 /// Where a number differs from the reference's.
 pub fn training(open: Open) {
-    let found = bundles("training", "train_");
     let mut compared = 0;
-    for case in found.into_iter().filter_map(TrainingCase::open) {
+    for bundle in bundles("training", "train_") {
+        let kinds: [(&str, Kind); 3] =
+            [("_supervised", supervised), ("_c_lora", adapter_outputs), ("_adamw", adamw_steps)];
+        let Some((_, compare)) = kinds.iter().find(|(kind, _)| bundle.name.contains(kind)) else { continue };
+        let Some(case) = TrainingCase::open(bundle) else { continue };
         let engine = open(&golden_source(&case.bundle));
-        let sample = sample(&case, engine.as_ref());
-        match case.bundle.name.as_str() {
-            name if name.contains("_supervised") => supervised(&case, engine.as_ref(), &sample),
-            name if name.contains("_c_lora") => adapter_outputs(&case, engine.as_ref(), &sample),
-            name if name.contains("_adamw") => adamw_steps(&case, engine.as_ref(), &sample),
-            _ => continue,
-        }
+        compare(&case, engine.as_ref(), &sample(&case, engine.as_ref()));
         compared += 1;
     }
     if compared == 0 {

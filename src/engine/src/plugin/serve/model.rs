@@ -267,7 +267,7 @@ unsafe fn adapter_of(
     let (config, tensors) =
         unsafe { (json(config, "the adapter's description")?, wire::read_named(tensors, count).map_err(misused)?) };
     // The engine moves it to where it computes.
-    Ok(Adapter::from_tensors(config, model, &tensors, &Device::flex())?)
+    Ok(Adapter::from_tensors(config, model, &tensors, &Device::default())?)
 }
 
 unsafe extern "C" fn attach(
