@@ -92,6 +92,8 @@ fn main() {
         // Where libtorch was, and beside the plugin, for whoever ships both.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,{}", libtorch.lib.display());
         println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,$ORIGIN");
+        // What C and C++ libraries within would export, stays within.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
         if libtorch.lib.join("libtorch_cuda.so").exists() {
             // Nothing calls it by name: it registers itself when it is loaded.
             println!("cargo:rustc-cdylib-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");

@@ -63,11 +63,7 @@ void wait_asleep() {
 #endif
 }
 
-void exact_float32() {
-    auto &context = at::globalContext();
-    context.setFloat32MatmulPrecision("highest");
-    context.setAllowTF32CuDNN(false);
-}
+void exact_float32() { at::globalContext().setFloat32Precision("generic", "all", "ieee"); }
 
 std::int32_t cuda_count() { return at::hasCUDA() ? static_cast<std::int32_t>(at::detail::getCUDAHooks().getNumGPUs()) : 0; }
 

@@ -34,6 +34,7 @@ pub fn has_fast_bf16() -> bool {
 /// - query, key, value: `[batch, heads, tokens, head_dim]`, any strides
 /// - mask: `[batch, heads, queries, keys]`
 /// - output: `[batch, queries, heads * head_dim]`
+#[cfg_attr(not(feature = "flex"), expect(unused_variables, reason = "there is one way to compute it"))]
 pub fn attention(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -91,6 +92,7 @@ fn products_are_better(_query: &Tensor<4>, _masked: bool) -> bool {
 }
 
 /// Layer normalisation over the last axis.
+#[cfg_attr(not(feature = "flex"), expect(unused_variables, reason = "there is one way to compute it"))]
 pub fn layer_norm(norm: &LayerNorm, input: Tensor<3>, kernels: Kernels) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if kernels == Kernels::Fused && flex::runs_here(&input) && flex::runs_here(&norm.gamma.val()) {
@@ -100,6 +102,7 @@ pub fn layer_norm(norm: &LayerNorm, input: Tensor<3>, kernels: Kernels) -> Tenso
 }
 
 /// GELU in its exact form, `x * Phi(x)` with the error function (quirk 2 of the reference: not the tanh form).
+#[cfg_attr(not(feature = "flex"), expect(unused_variables, reason = "there is one way to compute it"))]
 pub fn gelu<const D: usize>(input: Tensor<D>, kernels: Kernels) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if kernels == Kernels::Fused && flex::runs_here(&input) {
