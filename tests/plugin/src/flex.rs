@@ -9,9 +9,9 @@ struct Flex;
 
 static FLEX: Flex = Flex;
 
-/// What a panic on purpose says, and a panic that stands for a lack of memory.
+/// A device that panics.
 pub const PANICS: &str = "inproc:panics";
-/// See [`PANICS`].
+/// A device whose panic means that there is no memory.
 pub const EXHAUSTED: &str = "inproc:exhausted";
 
 impl Provider for Flex {

@@ -6,7 +6,7 @@
 //!
 //! Nothing that one side allocates is freed by the other, no panic crosses, and a loaded library stays loaded.
 
-#[allow(non_camel_case_types, missing_debug_implementations, improper_ctypes, unused_doc_comments)]
+#[allow(non_camel_case_types, improper_ctypes, clippy::type_complexity, reason = "it is C")]
 pub mod abi;
 mod call;
 mod find;

@@ -52,6 +52,7 @@ pub(super) const TABLE: ams_plugin = ams_plugin {
     trainer_restore: Some(trainer::restore),
 };
 
+#[allow(clippy::too_many_arguments, reason = "as the contract has it")]
 pub(super) unsafe extern "C" fn open<P: Provider>(
     plugin: *const ams_plugin,
     options: *const c_char,
