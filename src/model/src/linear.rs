@@ -81,6 +81,8 @@ impl Linear {
                 None => output,
             };
         }
+        // After a layer in half precision.
+        let input = if input.dtype() == DType::F32 { input } else { input.cast(DType::F32) };
         let output = functional::linear(input.clone(), self.weight.val(), bias);
         match &self.lora {
             Some(lora) => output + lora.forward(input),

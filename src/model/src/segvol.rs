@@ -147,11 +147,12 @@ impl SegVol {
 
     /// This network with the products of the image encoder's blocks computed in half precision, or again in float32. Sums,
     /// norms and everything else stay float32: the decoder takes no time, and the phase of a place's encoding needs the
-    /// digits. Weights are kept in both.
+    /// digits. So does the last layer of attention, a twelfth of the work: with it in bfloat16 the worst golden mask had a Dice
+    /// of 0.9990 with float32's, so it has 0.9994. Weights are kept in both.
     #[must_use]
     pub fn with_half(mut self, dtype: Option<DType>) -> Self {
         self.visit_linears(&mut |name, layer| {
-            if name.starts_with("image_encoder.blocks.") {
+            if name.starts_with("image_encoder.blocks.") && !name.ends_with(".out_proj") {
                 layer.set_half(dtype);
             }
         });
