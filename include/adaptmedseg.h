@@ -324,6 +324,11 @@ typedef struct {
      * Arithmetic of the large products.
      */
     ams_precision precision;
+    /**
+     * The plugin that has the device: a file, or the folder it lies in. NULL: the folders of `ADAPTMEDSEG_PLUGIN_PATH`, then
+     * that of this library. Copied.
+     */
+    const char *plugin;
 } ams_model_options;
 
 /**
@@ -809,13 +814,14 @@ bool ams_cancel_is_cancelled(const ams_cancel *cancel);
 void ams_cancel_free(ams_cancel *cancel);
 
 /**
- * Number of devices a model can be opened on, at least one: the processor.
+ * Number of devices a model can be opened on, at least one: the processor. Plugins that are found are loaded to be asked.
  *
  * Errors: `AMS_STATUS_INVALID_ARGUMENT` if `out` is NULL.
  *
  * Thread: any. Since 0.1.
  */
-ams_status ams_device_count(size_t *out, ams_error **error);
+ams_status ams_device_count(size_t *out,
+                            ams_error **error);
 
 /**
  * Describes device `index`, counted from 0.
@@ -1128,9 +1134,13 @@ ams_status ams_session_report(const ams_session *session,
  * `path` names a model folder, or is `builtin` for the model that comes with the library. `options` may be NULL.
  * `out` receives the model; free it with `ams_model_free`. The weights are mapped, not read at once.
  *
+ * A device `NAME:...` is of the plugin `libadaptmedseg_NAME`, which is loaded for it and stays loaded. The library sets no
+ * environment variable for it; messages say which device `auto` has chosen.
+ *
  * Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL or empty path, a wrong `struct_size`, an unknown device or
- * precision; `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED`
- * for one this version cannot use, or a precision the device does not have.
+ * precision, a plugin that is not found; `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or
+ * damaged; `AMS_STATUS_UNSUPPORTED` for one this version cannot use, a precision the device does not have, or a plugin
+ * that cannot be loaded into this process; `AMS_STATUS_OUT_OF_MEMORY` where the device has too little.
  *
  * Thread: any. Since 0.1.
  */

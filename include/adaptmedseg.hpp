@@ -391,6 +391,8 @@ struct ModelOptions {
     std::function<void(LogLevel, const std::string &)> log = {};
     /// Arithmetic of the large products.
     Precision precision = Precision::f32;
+    /// The plugin that has the device, a file or the folder it lies in; empty: where plugins are looked for.
+    std::string plugin = {};
 };
 
 /// A network with its weights, on a device. Any number of threads may use it.
@@ -407,6 +409,7 @@ public:
         raw.log_callback = *log ? &call_log : nullptr;
         raw.log_user_data = log.get();
         raw.precision = static_cast<ams_precision>(options.precision);
+        raw.plugin = options.plugin.empty() ? nullptr : options.plugin.c_str();
         auto handle = detail::fetch<ams_model *>(
             [&](auto out, auto error) { return ams_model_open(path.c_str(), &raw, out, error); });
         return handle ? Result<Model>(Model(*handle, std::move(log))) : Result<Model>(handle.error());

@@ -38,7 +38,7 @@ step() {
     "$@" > "$log" 2>&1 < /dev/null
     status=$?
     grep -E '^skipped: ' "$log" | sed "s/\$/ ($name)/" >> "$logs/skipped"
-    good=$(grep -E '^(test result:|cli:|interop:|hosts:|[0-9]+ (passed|failed).* in [0-9.]+s)' "$log" > "$logs/counts"; count "$logs/counts" passed)
+    good=$(grep -E '^(test result:|cli:|interop:|hosts:|torch:|[0-9]+ (passed|failed).* in [0-9.]+s)' "$log" > "$logs/counts"; count "$logs/counts" passed)
     bad=$(count "$logs/counts" failed)
     if [ $((good + bad)) -eq 0 ] || { [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; }; then
         if [ "$status" -eq 0 ]; then good=1; else bad=1; fi
@@ -137,6 +137,14 @@ if "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-d
         ADAPTMEDSEG_LIBRARY_DIR=$CARGO_TARGET_DIR/release step "3D Slicer" bash tests/slicer.sh
 else
     skip "the package slicer-core cannot be installed: nothing of the extension of 3D Slicer is tested"
+fi
+
+# The libtorch plugin: its environment takes 7 GB, so only where there is room
+if [ -x "$venv/bin/python" ] && [ "$(df -Pk "$tools" | awk 'END { print int($4 / 1048576) }')" -ge 12 ] &&
+    "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps -d "$tools/probe" packaging > /dev/null 2>&1; then
+    ADAPTMEDSEG_LIBRARY_DIR=$CARGO_TARGET_DIR/release step "libtorch plugin" bash tests/torch.sh
+else
+    skip "PyTorch 2.9.0 cannot be installed (12 GB of room and the package index are needed): nothing of the libtorch plugin is tested"
 fi
 
 skipped=$(wc -l < "$logs/skipped")

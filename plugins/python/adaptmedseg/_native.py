@@ -87,6 +87,7 @@ class ModelOptions(c.Structure):
         ("log_callback", LOG_CALLBACK),
         ("log_user_data", c.c_void_p),
         ("precision", c.c_int32),
+        ("plugin", c.c_char_p),
     ]
 
 

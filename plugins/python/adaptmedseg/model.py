@@ -33,6 +33,7 @@ class Model(_native.Handle):
         device: Optional[str] = None,
         threads: Optional[int] = None,
         precision: str = "f32",
+        plugin: Optional[Union[str, Path]] = None,
     ) -> None:
         """Opens a model folder, or the library's own model.
 
@@ -41,18 +42,20 @@ class Model(_native.Handle):
             device: a name of :func:`devices`; none: the best there is.
             threads: threads to compute with; none: all cores.
             precision: arithmetic of the large products, ``"f32"``, ``"bf16"`` or ``"f16"``, as the device has it.
+            plugin: the plugin that has the device, a file or the folder it lies in; none: where plugins are looked for.
 
         Raises:
             FormatError: a folder that is no model.
             FileError: a folder that cannot be read.
             InvalidArgumentError: an unknown device.
-            UnsupportedError: a precision the device does not have.
+            UnsupportedError: a precision the device does not have; a plugin that cannot be loaded here.
         """
         options = _native.ModelOptions()
         options.struct_size = c.sizeof(options)
         options.device = _native.encoded(device)
         options.threads = threads or 0
         options.precision = _native.choice("precision", _PRECISIONS, precision)
+        options.plugin = _native.encoded(None if plugin is None else str(plugin))
         super().__init__(_native.new("ams_model_open", str(path).encode(), c.byref(options)), "ams_model_free")
 
     def describe(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ use adaptmedseg_segment::devices;
 use serde_json::json;
 use std::ffi::c_char;
 
-/// Number of devices a model can be opened on, at least one: the processor.
+/// Number of devices a model can be opened on, at least one: the processor. Plugins that are found are loaded to be asked.
 ///
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` if `out` is NULL.
 ///

@@ -9,6 +9,7 @@ use crate::{arg, guard, log as sink, string};
 use adaptmedseg_segment::{EngineOptions, Model, Precision};
 use std::ffi::{CString, c_char, c_void};
 use std::mem::offset_of;
+use std::path::PathBuf;
 use std::ptr;
 
 /// A model: a network with its weights, on a device. It never changes once it is open, so any number of threads may use
@@ -77,6 +78,9 @@ pub struct ams_model_options {
     pub log_user_data: *mut c_void,
     /// Arithmetic of the large products.
     pub precision: ams_precision,
+    /// The plugin that has the device: a file, or the folder it lies in. NULL: the folders of `ADAPTMEDSEG_PLUGIN_PATH`, then
+    /// that of this library. Copied.
+    pub plugin: *const c_char,
 }
 
 // SAFETY: `repr(C)`, the size first, and NULL and 0 are values of every field.
@@ -90,9 +94,13 @@ unsafe impl Growing for ams_model_options {
 /// `path` names a model folder, or is `builtin` for the model that comes with the library. `options` may be NULL.
 /// `out` receives the model; free it with `ams_model_free`. The weights are mapped, not read at once.
 ///
+/// A device `NAME:...` is of the plugin `libadaptmedseg_NAME`, which is loaded for it and stays loaded. The library sets no
+/// environment variable for it; messages say which device `auto` has chosen.
+///
 /// Errors: `AMS_STATUS_INVALID_ARGUMENT` for a NULL or empty path, a wrong `struct_size`, an unknown device or
-/// precision; `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or damaged; `AMS_STATUS_UNSUPPORTED`
-/// for one this version cannot use, or a precision the device does not have.
+/// precision, a plugin that is not found; `AMS_STATUS_IO` and `AMS_STATUS_FORMAT` for a folder that is absent or
+/// damaged; `AMS_STATUS_UNSUPPORTED` for one this version cannot use, a precision the device does not have, or a plugin
+/// that cannot be loaded into this process; `AMS_STATUS_OUT_OF_MEMORY` where the device has too little.
 ///
 /// Thread: any. Since 0.1.
 #[unsafe(no_mangle)]
@@ -114,6 +122,7 @@ pub unsafe extern "C" fn ams_model_open(
                 }
                 open.threads = (options.threads > 0).then_some(options.threads as usize);
                 open.precision = precision_of(options.precision)?;
+                open.plugin = arg::optional_text(options.plugin, "options->plugin")?.map(PathBuf::from);
                 sink = Sink::new(options.log_level, options.log_callback, options.log_user_data);
             }
             let model = sink::to(sink, || -> Result<Model> {

@@ -62,9 +62,9 @@ pub(crate) struct DemoArgs {
     pub quiet: bool,
 }
 
-/// Describe a model or an image.
+/// Describe a model or an image, or list the devices.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("subject").required(true).args(["model", "image"])))]
+#[command(group(ArgGroup::new("subject").required(true).args(["model", "image", "devices"])))]
 pub(crate) struct InfoArgs {
     /// A model folder
     #[arg(long, value_name = "DIR")]
@@ -72,6 +72,9 @@ pub(crate) struct InfoArgs {
     /// An image file
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
+    /// The devices that models can be opened on, those of plugins in ADAPTMEDSEG_PLUGIN_PATH and beside the program too
+    #[arg(long)]
+    pub devices: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -126,12 +129,22 @@ pub(crate) struct ComputeArgs {
     /// Arithmetic of the large products: f32, bf16 or f16, as the device has it
     #[arg(long, value_name = "P", default_value = "f32", value_parser = Precision::from_str)]
     pub precision: Precision,
+    /// The plugin that has the device, a file or the folder it lies in
+    ///
+    /// Without it plugins are looked for in the folders of ADAPTMEDSEG_PLUGIN_PATH, then beside the program.
+    #[arg(long, value_name = "PATH")]
+    pub plugin: Option<PathBuf>,
 }
 
 impl ComputeArgs {
     /// How to open the model.
     pub(crate) fn options(&self) -> EngineOptions {
-        EngineOptions { device: self.device.clone(), threads: self.threads, precision: self.precision }
+        EngineOptions {
+            device: self.device.clone(),
+            threads: self.threads,
+            precision: self.precision,
+            plugin: self.plugin.clone(),
+        }
     }
 }
 

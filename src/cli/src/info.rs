@@ -1,10 +1,10 @@
-//! `adaptmedseg info`: what a model or an image is.
+//! `adaptmedseg info`: what a model or an image is, and which devices there are.
 
 use crate::args::InfoArgs;
 use crate::failure::Result;
 use crate::report::{geometry_json, model_json, text};
 use adaptmedseg_segment::volume::{self, ImageInfo};
-use adaptmedseg_segment::{Description, EngineOptions, Model};
+use adaptmedseg_segment::{Description, DeviceInfo, EngineOptions, Model, devices};
 use serde_json::json;
 use std::path::Path;
 
@@ -13,9 +13,20 @@ pub(crate) fn run(args: &InfoArgs) -> Result<()> {
     let description = match (&args.model, &args.image) {
         (Some(path), _) => model(path, args.json)?,
         (None, Some(path)) => image(path, args.json)?,
-        (None, None) => unreachable!("one of the two is required"),
+        (None, None) => devices_text(args.json),
     };
     crate::print(&description)
+}
+
+fn devices_text(as_json: bool) -> String {
+    let devices = devices();
+    if as_json {
+        return text(&json!(devices));
+    }
+    let memory = |bytes: Option<u64>| bytes.map_or(String::new(), |bytes| format!(", {} MB", bytes >> 20));
+    let line =
+        |device: &DeviceInfo| format!("{:<14} {}{}\n", device.name, device.description, memory(device.memory_bytes));
+    devices.iter().map(line).collect()
 }
 
 fn model(path: &Path, as_json: bool) -> Result<String> {

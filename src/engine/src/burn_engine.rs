@@ -1,21 +1,43 @@
-//! The built-in engine: the model crate on Burn's Flex backend, on the processor.
+//! The model crate on Burn, on whichever device: the built-in engine on Flex, and those of plugins.
 
 use crate::burn_trainer::BurnTrainer;
 use crate::error::{Error, Result};
-use crate::threads::Threads;
+use crate::threads::{OnStart, Threads};
 use crate::{
-    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, EngineOptions, ImageEmbedding, Learns, Precision,
-    TextEmbedding, Trainer, TrainerConfig, WindowPrompts, devices,
+    Adapted, AttachedAdapter, Decoded, Engine, EngineInfo, ImageEmbedding, Learns, Precision, TextEmbedding, Trainer,
+    TrainerConfig, WindowPrompts,
 };
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
-use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::dense_prompt::{self, DenseInput};
-use adaptmedseg_model::{Device, Prompts, RawTensor, SegVol, Tokenizer};
+use adaptmedseg_model::{DType, Device, Prompts, RawTensor, SegVol, Tokenizer};
 use burn::tensor::{Distribution, Tensor, TensorData};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Where a Burn engine computes.
+pub struct BurnPlace {
+    /// Burn's device.
+    pub device: Device,
+    /// The engine's name, such as `flex`.
+    pub engine: String,
+    /// The name the device is opened by, such as `cpu`.
+    pub name: String,
+    /// Threads it computes with.
+    pub threads: usize,
+    /// Threads that call Burn: all of them for Flex, which computes on its callers; one for a backend that has threads of
+    /// its own.
+    pub callers: usize,
+    /// What each caller does first.
+    pub on_start: Option<OnStart>,
+}
+
+impl fmt::Debug for BurnPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BurnPlace").field("device", &self.device).field("name", &self.name).finish_non_exhaustive()
+    }
+}
 
 /// The model on Burn, with a thread pool of its own: the host's pools are left alone.
 pub struct BurnEngine {
@@ -37,49 +59,29 @@ impl fmt::Debug for BurnEngine {
 }
 
 impl BurnEngine {
-    /// Opens a model folder. The weights stay in the mapped file.
+    /// A model whose weights `source` gives by name. Whoever knows the place has checked the precision.
     ///
     /// # Errors
-    /// An unknown device; a precision the processor does not compute in; a folder whose files are missing, malformed or do not fit together.
-    pub fn open(folder: &ModelFolder, options: &EngineOptions) -> Result<Self> {
-        let config = folder.config().clone();
-        let text = &config.text_encoder;
-        let tokenizer = folder
-            .tokenizer()
-            .map(|bytes| Tokenizer::from_bytes(bytes, &text.template, text.context_length, text.vocab_size))
-            .transpose()?;
-        Self::new(config, tokenizer, options, |name| folder.tensor(name))
-    }
-
-    /// A model whose weights `source` gives by name.
-    ///
-    /// # Errors
-    /// An unknown device; a precision the processor does not compute in; a tensor that is absent or has the wrong shape.
-    pub fn new(
+    /// A tensor that is absent or has the wrong shape.
+    pub fn on(
+        place: BurnPlace,
         config: ModelConfig,
         tokenizer: Option<Tokenizer>,
-        options: &EngineOptions,
-        source: impl Fn(&str) -> Option<RawTensor>,
+        precision: Precision,
+        source: impl Fn(&str) -> Option<RawTensor> + Send,
     ) -> Result<Self> {
-        let &EngineOptions { ref device, threads, precision } = options;
-        if !matches!(device.as_str(), "auto" | "cpu") {
-            let known = devices().into_iter().map(|device| device.name).collect();
-            return Err(Error::UnknownDevice { name: device.clone(), known });
-        }
-        check(precision)?;
-        let device = Device::flex();
-        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-        let pool = Threads::new(threads)
-            .map_err(|error| Error::Internal(format!("cannot start {threads} threads: {error}")))?;
+        let BurnPlace { device, engine, name, threads, callers, on_start } = place;
+        let pool = Threads::new(callers, on_start)
+            .map_err(|error| Error::Internal(format!("cannot start {callers} threads: {error}")))?;
         let pool = Arc::new(pool);
-        let model = config.init(&device).load(&device, source)?;
-        let base = match precision {
-            Precision::Bf16 => pool.install(|| model.clone().in_bf16())?,
-            _ => model.clone(),
-        };
+        let (model, base) = pool.install(|| {
+            let model = config.init(&device).load(&device, source)?;
+            let base = at_precision(model.clone(), precision, &device)?;
+            Ok::<_, Error>((model, base))
+        })?;
         let info = EngineInfo {
-            engine: "flex".into(),
-            device: "cpu".into(),
+            engine,
+            device: name,
             threads,
             precision,
             embedding_bytes: embedding_bytes(&config),
@@ -97,17 +99,18 @@ impl BurnEngine {
     }
 }
 
-/// Whether the processor computes like this.
-fn check(precision: Precision) -> Result<()> {
-    let bf16 = adaptmedseg_model::nn::has_fast_bf16();
-    let why = match precision {
-        Precision::F32 => return Ok(()),
-        Precision::Bf16 if bf16 => return Ok(()),
-        Precision::Bf16 => "this processor has no AVX512-BF16",
-        Precision::F16 => "there are no kernels for it on a processor",
-    };
-    let supported = if bf16 { vec![Precision::Bf16, Precision::F32] } else { vec![Precision::F32] };
-    Err(Error::UnsupportedPrecision { precision, device: "cpu".into(), why: why.into(), supported })
+/// The network that computes in a precision, on a device that has it.
+fn at_precision(network: SegVol, precision: Precision, device: &Device) -> Result<SegVol> {
+    #[cfg(feature = "flex")]
+    if *device == Device::flex() && precision == Precision::Bf16 {
+        return Ok(network.in_bf16()?);
+    }
+    let _ = device;
+    Ok(network.with_half(match precision {
+        Precision::F32 => None,
+        Precision::Bf16 => Some(DType::BF16),
+        Precision::F16 => Some(DType::F16),
+    }))
 }
 
 fn foreign(what: &str) -> Error {
@@ -215,9 +218,11 @@ impl Engine for BurnEngine {
     }
 
     fn encode_image(&self, window: &[f32], adapter: Option<&AttachedAdapter>) -> Result<ImageEmbedding> {
-        let image = image_tensor(window, &self.config, &self.device)?;
         let network = self.network(adapter)?;
-        let tokens = self.pool.install(|| network.image_encoder().forward(image));
+        let tokens = self.pool.install(|| {
+            let image = image_tensor(window, &self.config, &self.device)?;
+            Ok::<_, Error>(network.image_encoder().forward(image))
+        })?;
         let window = if self.config.prompt_encoder.dense { window.to_vec() } else { Vec::new() };
         Ok(ImageEmbedding::new(Encoded { tokens, window }))
     }
@@ -235,12 +240,12 @@ impl Engine for BurnEngine {
 
     fn decode(&self, image: &ImageEmbedding, prompts: &WindowPrompts, adapted: Option<Adapted>) -> Result<Decoded> {
         let Encoded { tokens, window } = image.get().ok_or_else(|| foreign("an embedding"))?;
-        let prompts = model_prompts(prompts, &self.config, window, &self.device)?;
         let network = self.network(adapted.map(|adapted| adapted.adapter))?;
         let unknown = AdapterContext::default();
         let context = adapted.map_or(&unknown, |adapted| adapted.context);
         let size = self.config.image_encoder.image_size;
         self.pool.install(|| {
+            let prompts = model_prompts(prompts, &self.config, window, &self.device)?;
             let fused = network.fuse(tokens.clone(), context);
             let masks = network.decode(fused.image, self.config.image_encoder.grid(), &prompts, &fused.effect);
             Ok(Decoded { logits: elements(SegVol::upsample(masks.low_res, size))?, iou: elements(masks.iou)? })
@@ -248,13 +253,20 @@ impl Engine for BurnEngine {
     }
 
     fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter> {
-        let network = self.model.with_adapter(adapter)?;
-        let network = if merge { self.pool.install(|| network.merged()) } else { network };
-        Ok(AttachedAdapter::new(match self.info.precision {
-            Precision::Bf16 if adapter.changes_encoder() => self.pool.install(|| network.in_bf16())?,
-            Precision::Bf16 => network.in_bf16_as(&self.base),
-            _ => network,
-        }))
+        let network = self.pool.install(|| {
+            let adapter = adapter.to_device(&self.device);
+            #[cfg(feature = "flex")]
+            if self.device == Device::flex() && self.info.precision == Precision::Bf16 {
+                // The blocks are rounded as a whole, corrections and all.
+                let network = self.model.with_adapter(&adapter)?;
+                let network = if merge { network.merged() } else { network };
+                let rounded = adapter.changes_encoder();
+                return Ok(if rounded { network.in_bf16()? } else { network.in_bf16_as(&self.base) });
+            }
+            let network = self.base.with_adapter(&adapter)?;
+            Ok::<_, Error>(if merge { network.merged() } else { network })
+        })?;
+        Ok(AttachedAdapter::new(network))
     }
 
     fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>> {

@@ -1,4 +1,4 @@
-//! The trainer of the built-in engine: the model crate's learner, on the engine's own threads.
+//! The trainer of engines on Burn: the model crate's learner, on the engine's own threads.
 
 use crate::burn_engine::{Encoded, elements, image_tensor, model_prompts, window_tensor};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ impl BurnTrainer {
         pool: Arc<Threads>,
     ) -> Result<Self> {
         let (adapter, base_learns) = match learns {
-            Learns::Adapter(adapter) => (Some(*adapter), Vec::new()),
+            Learns::Adapter(adapter) => (Some(pool.install(|| adapter.to_device(device))), Vec::new()),
             Learns::Weights(names) => (None, names),
         };
         let config = LearnerConfig {
@@ -41,7 +41,7 @@ impl BurnTrainer {
             modality_loss_weight: config.modality_loss_weight,
             base: base_learns,
         };
-        let learner = Learner::new(base, model.clone(), adapter, config, device.clone())?;
+        let learner = pool.install(|| Learner::new(base, model.clone(), adapter, config, device.clone()))?;
         Ok(Self { learner, model, device: device.clone(), pool })
     }
 
@@ -82,9 +82,10 @@ impl Trainer for BurnTrainer {
     }
 
     fn evaluate(&self, sample: &TrainingSample) -> Result<Evaluation> {
-        let sample = self.sample(sample)?;
-        let (losses, logits) = self.pool.install(|| self.learner.evaluate(&sample))?;
-        Ok(Evaluation { loss: losses.total, logits: logits.into_iter().map(elements).collect::<Result<_>>()? })
+        self.pool.install(|| {
+            let (losses, logits) = self.learner.evaluate(&self.sample(sample)?)?;
+            Ok(Evaluation { loss: losses.total, logits: logits.into_iter().map(elements).collect::<Result<_>>()? })
+        })
     }
 
     fn encoder_learns(&self) -> bool {
@@ -92,19 +93,23 @@ impl Trainer for BurnTrainer {
     }
 
     fn weights(&self) -> Result<NamedTensors> {
-        Ok(self.learner.weights())
+        Ok(self.pool.install(|| self.learner.weights()))
     }
 
     fn adapter(&self) -> Result<Adapter> {
         let absent = || Error::Internal("a trainer without an adapter".into());
-        self.learner.adapter().cloned().ok_or_else(absent)
+        let adapter = self.learner.adapter().ok_or_else(absent)?;
+        // Where files are made of it.
+        Ok(self.pool.install(|| adapter.to_device(&Device::default())))
     }
 
     fn state(&self) -> Result<TrainerState> {
-        Ok(TrainerState { steps: self.learner.steps(), tensors: self.learner.state() })
+        let tensors = self.pool.install(|| self.learner.state());
+        Ok(TrainerState { steps: self.learner.steps(), tensors })
     }
 
     fn restore(&mut self, state: &TrainerState) -> Result<()> {
-        Ok(self.learner.restore(&state.tensors)?)
+        let Self { learner, pool, .. } = self;
+        Ok(pool.install(|| learner.restore(&state.tensors))?)
     }
 }

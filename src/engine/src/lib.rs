@@ -3,20 +3,28 @@
 //! The granularity is the model, never the tensor: encode a window, encode a text, decode prompts against an encoded
 //! window. What an engine encodes stays where it was made, behind an opaque handle.
 
+#[cfg(feature = "flex")]
+mod built_in;
 mod burn_engine;
 mod burn_trainer;
 mod error;
+mod open;
 mod options;
+pub mod plugin;
 mod threads;
 mod training;
 
-pub use burn_engine::BurnEngine;
-pub use error::{Error, Result};
+pub use burn_engine::{BurnEngine, BurnPlace};
+pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "flex")]
+pub use open::open;
+pub use open::{DeviceInfo, ModelSource, devices};
 pub use options::{EngineOptions, Precision};
 pub use training::{Evaluation, Learns, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
 
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::config::ModelConfig;
+use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -75,6 +83,14 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// # Errors
     /// An adapter for layers of other sizes; nothing that learns.
     fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>>;
+
+    /// Memory of the device in use, where the device tells.
+    fn memory(&self) -> Option<MemoryUse> {
+        None
+    }
+
+    /// Gives memory that the device's allocator keeps for later back to the system.
+    fn release_memory(&self) {}
 }
 
 /// An attached adapter, and what its context prior is told.
@@ -117,7 +133,7 @@ pub struct Decoded {
 }
 
 /// What an engine is and where it runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EngineInfo {
     /// The engine, such as `flex`.
     pub engine: String,
@@ -133,25 +149,13 @@ pub struct EngineInfo {
     pub working_bytes: u64,
 }
 
-/// A device a model can be opened on.
-#[derive(Clone, Debug)]
-pub struct DeviceInfo {
-    /// The name to open it by.
-    pub name: String,
-    /// For people.
-    pub description: String,
-    /// Its memory, where known.
-    pub memory_bytes: Option<u64>,
-}
-
-/// The devices that models can be opened on.
-pub fn devices() -> Vec<DeviceInfo> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    vec![DeviceInfo {
-        name: "cpu".into(),
-        description: format!("processor, {threads} threads (Burn Flex)"),
-        memory_bytes: None,
-    }]
+/// Memory of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// Bytes in use.
+    pub allocated_bytes: u64,
+    /// Bytes in use, and those its allocator keeps for later.
+    pub reserved_bytes: u64,
 }
 
 macro_rules! opaque {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// How to open a model.
@@ -13,11 +14,13 @@ pub struct EngineOptions {
     pub threads: Option<usize>,
     /// Arithmetic of the large products.
     pub precision: Precision,
+    /// The file of the plugin that the device is of, or the folder it lies in; none: where plugins are looked for.
+    pub plugin: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { device: "auto".into(), threads: None, precision: Precision::default() }
+        Self { device: "auto".into(), threads: None, precision: Precision::default(), plugin: None }
     }
 }
 
@@ -25,6 +28,11 @@ impl EngineOptions {
     /// On a device of this name.
     pub fn on(device: &str) -> Self {
         Self { device: device.into(), ..Self::default() }
+    }
+
+    /// Threads to compute with, at least one.
+    pub fn thread_count(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
     }
 }
 

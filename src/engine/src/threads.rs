@@ -3,8 +3,11 @@
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+/// What a thread does before all else.
+pub(crate) type OnStart = Arc<dyn Fn() + Send + Sync>;
 
 /// A pool of threads that are joined on drop.
 pub(crate) struct Threads {
@@ -14,17 +17,21 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Starts `count` threads.
+    /// Starts `count` threads, each with `on_start`.
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub(crate) fn new(count: usize) -> io::Result<Self> {
+    pub(crate) fn new(count: usize, on_start: Option<OnStart>) -> io::Result<Self> {
         let handles = Mutex::new(Vec::with_capacity(count));
         let pool = ThreadPoolBuilder::new()
             .num_threads(count)
             .spawn_handler(|thread| {
                 let name = format!("adaptmedseg-{}", thread.index());
-                let handle = std::thread::Builder::new().name(name).spawn(|| thread.run())?;
+                let on_start = on_start.clone();
+                let handle = std::thread::Builder::new().name(name).spawn(move || {
+                    on_start.iter().for_each(|start| start());
+                    thread.run();
+                })?;
                 handles.lock().expect("no thread panics with it").push(handle);
                 Ok(())
             })
@@ -56,7 +63,6 @@ impl Drop for Threads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     thread_local!(static ALIVE: std::cell::RefCell<Option<Guard>> = const { std::cell::RefCell::new(None) });
@@ -73,7 +79,7 @@ mod tests {
     #[test]
     fn no_thread_outlives_the_pool() {
         let alive = Arc::new(AtomicUsize::new(0));
-        let threads = Threads::new(3).expect("three threads");
+        let threads = Threads::new(3, None).expect("three threads");
         threads.install(|| {
             rayon::broadcast(|_| {
                 alive.fetch_add(1, Ordering::SeqCst);

@@ -28,7 +28,7 @@ pub mod train;
 pub mod transformer;
 mod volume_ops;
 
-pub use burn::tensor::Device;
+pub use burn::tensor::{DType, Device};
 pub use error::{Error, ErrorKind, Misshaped, Result, TensorMismatch};
 pub use parameters::{NamedTensors, RawTensor};
 pub use segvol::{Prompts, SegVol};

@@ -3,7 +3,7 @@
 use crate::nn::{self, Kernels};
 use burn::module::{Module, Param};
 use burn::tensor::module as functional;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 /// `x W + b`, plus an adapter's low-rank correction where one is attached.
 #[derive(Module, Debug)]
@@ -15,6 +15,9 @@ pub struct Linear {
     // Skipped: whoever visits a network's weights means the base's, which an adapter never changes.
     #[module(skip)]
     lora: Option<Lora>,
+    // A copy of the weight in half precision, where products are computed in it; what learns and what is saved is the weight.
+    #[module(skip)]
+    half: Option<Tensor<2>>,
 }
 
 /// What is done to the result of a linear layer.
@@ -63,11 +66,23 @@ impl Linear {
         burn::nn::LinearConfig::new(input, output).with_bias(false).init(device).into()
     }
 
+    /// In half precision the output stays in it, whatever the input's.
+    ///
     /// # Shapes
     /// - input: `[.., in]`
     /// - output: `[.., out]`
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let bias = self.bias.as_ref().map(|bias| bias.val());
+        if let Some(half) = &self.half {
+            let dtype = half.dtype();
+            let output = functional::linear(input.clone().cast(dtype), half.clone(), bias.map(|bias| bias.cast(dtype)));
+            return match &self.lora {
+                Some(lora) => output + lora.forward(input.cast(DType::F32)).cast(dtype),
+                None => output,
+            };
+        }
+        // After a layer in half precision.
+        let input = if input.dtype() == DType::F32 { input } else { input.cast(DType::F32) };
         let output = functional::linear(input.clone(), self.weight.val(), bias);
         match &self.lora {
             Some(lora) => output + lora.forward(input),
@@ -101,6 +116,10 @@ impl Linear {
         match epilogue {
             Epilogue::None => output,
             Epilogue::Gelu => nn::gelu(output, kernels),
+            // Sums of layers are float32, whatever products are computed in.
+            Epilogue::Add(residual) if output.dtype() != residual.dtype() => {
+                residual.clone() + output.cast(residual.dtype())
+            }
             Epilogue::Add(residual) => residual.clone() + output,
         }
     }
@@ -120,6 +139,7 @@ impl Linear {
         if self.lora.is_some() {
             self.weight = Param::initialized(self.weight.id, self.corrected_weight());
             self.lora = None;
+            self.set_half(self.half.as_ref().map(Tensor::dtype));
         }
     }
 
@@ -130,11 +150,16 @@ impl Linear {
         // Through `[out, in]`, so that the sum lies in memory as a checkpoint's weight does.
         (weight.transpose() + lora.b.val().matmul(lora.a.val()) * lora.scale).transpose()
     }
+
+    /// Computes products in half precision from here on, or again in the weight's own.
+    pub(crate) fn set_half(&mut self, dtype: Option<DType>) {
+        self.half = dtype.map(|dtype| self.weight.val().cast(dtype));
+    }
 }
 
 impl From<burn::nn::Linear> for Linear {
     fn from(linear: burn::nn::Linear) -> Self {
-        Self { weight: linear.weight, bias: linear.bias, lora: None }
+        Self { weight: linear.weight, bias: linear.bias, lora: None, half: None }
     }
 }
 

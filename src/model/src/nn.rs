@@ -34,6 +34,7 @@ pub fn has_fast_bf16() -> bool {
 /// - query, key, value: `[batch, heads, tokens, head_dim]`, any strides
 /// - mask: `[batch, heads, queries, keys]`
 /// - output: `[batch, queries, heads * head_dim]`
+#[cfg_attr(not(feature = "flex"), expect(unused_variables, reason = "there is one way to compute it"))]
 pub fn attention(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -54,15 +55,44 @@ pub fn attention(
             return flex::learning_attention(query, key, value, scale as f32);
         }
     }
-    let options = AttentionModuleOptions { scale: Some(scale), ..Default::default() };
-    functional::attention(query, key, value, mask, None, options).swap_dims(1, 2).reshape([
-        batch,
-        queries,
-        heads * value_dim,
-    ])
+    let attended = if products_are_better(&query, mask.is_some()) {
+        let scores = query.matmul(key.swap_dims(2, 3)) * scale;
+        let scores = match mask {
+            Some(mask) => scores.mask_fill(mask, f32::NEG_INFINITY),
+            None => scores,
+        };
+        activation::softmax(scores, 3).matmul(value)
+    } else {
+        let options = AttentionModuleOptions { scale: Some(scale), ..Default::default() };
+        functional::attention(query, key, value, mask, None, options)
+    };
+    attended.swap_dims(1, 2).reshape([batch, queries, heads * value_dim])
+}
+
+/// Whether attention is better computed as products and a softmax than by Burn's own operation.
+///
+/// With a mask on libtorch, since Burn hands it over as it is, and libtorch takes it for the keys that *are* seen. On its
+/// processor in half precision, where libtorch's fused attention takes as long as in float32; masks are no worse for it.
+#[cfg(feature = "tch")]
+fn products_are_better(query: &Tensor<4>, masked: bool) -> bool {
+    let device = query.device().without_autodiff();
+    #[cfg(feature = "flex")]
+    if device == burn::tensor::Device::flex() {
+        return false;
+    }
+    #[expect(deprecated, reason = "what comes after libtorch is another plugin")]
+    let processor = device == burn::tensor::Device::libtorch();
+    masked || processor && query.dtype() != burn::tensor::DType::F32
+}
+
+/// Nowhere without libtorch.
+#[cfg(not(feature = "tch"))]
+fn products_are_better(_query: &Tensor<4>, _masked: bool) -> bool {
+    false
 }
 
 /// Layer normalisation over the last axis.
+#[cfg_attr(not(feature = "flex"), expect(unused_variables, reason = "there is one way to compute it"))]
 pub fn layer_norm(norm: &LayerNorm, input: Tensor<3>, kernels: Kernels) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if kernels == Kernels::Fused && flex::runs_here(&input) && flex::runs_here(&norm.gamma.val()) {
@@ -72,6 +102,7 @@ pub fn layer_norm(norm: &LayerNorm, input: Tensor<3>, kernels: Kernels) -> Tenso
 }
 
 /// GELU in its exact form, `x * Phi(x)` with the error function (quirk 2 of the reference: not the tanh form).
+#[cfg_attr(not(feature = "flex"), expect(unused_variables, reason = "there is one way to compute it"))]
 pub fn gelu<const D: usize>(input: Tensor<D>, kernels: Kernels) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if kernels == Kernels::Fused && flex::runs_here(&input) {

@@ -13,7 +13,7 @@ use crate::prior::{ContextPrior, Fused, MaskEffect, PriorConfig};
 use crate::prompt_encoder::PromptEncoder;
 use crate::text_encoder::TextEncoder;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::collections::HashMap;
 
 /// SegVol: image encoder, text encoder, prompt encoder, mask decoder (Du et al., figure 2).
@@ -143,6 +143,20 @@ impl SegVol {
         network.image_encoder.round_as(None);
         network.prior = None;
         network
+    }
+
+    /// This network with the products of the image encoder's blocks computed in half precision, or again in float32. Sums,
+    /// norms and everything else stay float32: the decoder takes no time, and the phase of a place's encoding needs the
+    /// digits. So does the last layer of attention, a twelfth of the work: with it in bfloat16 the worst golden mask had a Dice
+    /// of 0.9990 with float32's, so it has 0.9994. Weights are kept in both.
+    #[must_use]
+    pub fn with_half(mut self, dtype: Option<DType>) -> Self {
+        self.visit_linears(&mut |name, layer| {
+            if name.starts_with("image_encoder.blocks.") && !name.ends_with(".out_proj") {
+                layer.set_half(dtype);
+            }
+        });
+        self
     }
 
     /// Adds the attached corrections to copies of the weights: more memory, and no time afterwards.

@@ -1,5 +1,6 @@
 //! What can go wrong while a volume is segmented.
 
+use adaptmedseg_engine as engine;
 use adaptmedseg_model as model;
 use adaptmedseg_volume as volume;
 
@@ -18,7 +19,7 @@ pub enum Error {
     Model(#[from] model::Error),
     /// The engine, or a text prompt.
     #[error(transparent)]
-    Engine(#[from] adaptmedseg_engine::Error),
+    Engine(#[from] engine::Error),
     /// A prompt or an option that cannot be used.
     #[error("{message}")]
     InvalidArgument {
@@ -92,11 +93,14 @@ impl Error {
                 _ => ErrorKind::InvalidArgument,
             },
             Self::Model(error) => model_kind(error),
-            Self::Engine(adaptmedseg_engine::Error::Model(error)) => model_kind(error),
-            Self::Engine(adaptmedseg_engine::Error::UnknownDevice { .. }) => ErrorKind::InvalidArgument,
-            Self::Engine(adaptmedseg_engine::Error::NoText) => ErrorKind::Unsupported,
-            Self::Engine(adaptmedseg_engine::Error::UnsupportedPrecision { .. }) => ErrorKind::Unsupported,
-            Self::Engine(_) => ErrorKind::Internal,
+            Self::Engine(error) => match error.kind() {
+                engine::ErrorKind::InvalidArgument => ErrorKind::InvalidArgument,
+                engine::ErrorKind::Io => ErrorKind::Io,
+                engine::ErrorKind::Format => ErrorKind::Format,
+                engine::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                engine::ErrorKind::OutOfMemory => ErrorKind::OutOfMemory,
+                engine::ErrorKind::Internal => ErrorKind::Internal,
+            },
             Self::InvalidArgument { .. } => ErrorKind::InvalidArgument,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Busy => ErrorKind::Busy,

@@ -1,7 +1,7 @@
 //! An opened model: shared between sessions and threads.
 
 use crate::error::{Error, Result};
-use adaptmedseg_engine::{BurnEngine, Engine, EngineOptions, Precision};
+use adaptmedseg_engine::{self as engine, Engine, EngineOptions, Precision};
 use adaptmedseg_model::checkpoint::{MappedTensors, ModelFolder};
 use adaptmedseg_model::config::ModelConfig;
 use serde::Serialize;
@@ -58,7 +58,7 @@ impl Model {
             ));
         }
         let folder = ModelFolder::named(name_or_path)?;
-        let engine = BurnEngine::open(&folder, options)?;
+        let engine = engine::open(&folder, options)?;
         let config = folder.config();
         let info = engine.info().clone();
         let description = Description {
@@ -73,7 +73,7 @@ impl Model {
             image_size: config.image_encoder.image_size,
             supports_text: folder.tokenizer().is_some(),
         };
-        Ok(Self(Arc::new(Inner { engine: Box::new(engine), description, tensors: Some(folder.into_tensors()) })))
+        Ok(Self(Arc::new(Inner { engine, description, tensors: Some(folder.into_tensors()) })))
     }
 
     /// A model on an engine of the caller's.

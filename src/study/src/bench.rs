@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::options::{Method, adapter_config};
-use crate::phantom::{Phantom, PhantomModality};
+use crate::phantom::{Phantom, PhantomModality, PhantomRegion};
 use crate::prompts;
 use crate::random::{Use, generator};
 use adaptmedseg_engine::{EngineOptions, Precision, TrainerConfig, TrainingSample, WindowPrompts};
@@ -156,7 +156,7 @@ pub fn bench(model: &Path, options: &EngineOptions, encoder_only: bool, hooks: &
 }
 
 fn segment_seconds(model: &Model, hooks: &BenchHooks) -> Result<f64> {
-    let phantom = Phantom::new(1, 0, PhantomModality::Ct, None)?;
+    let phantom = Phantom::new(1, 0, PhantomModality::Ct, PhantomRegion::Abdomen, None)?;
     let mask = phantom.mask(STRUCTURE).expect("every torso has one");
     let image = Arc::new(phantom.image);
     let run = Hooks { cancel: hooks.cancel, ..Hooks::default() };

@@ -8,6 +8,7 @@
 mod bundle;
 mod close;
 mod fixture;
+pub mod ladder;
 mod pipeline;
 mod training;
 mod weights;
@@ -17,4 +18,7 @@ pub use close::{assert_close, assert_close_slices, tolerance};
 pub use fixture::{write_fixture, write_full_model};
 pub use pipeline::pipeline_run;
 pub use training::{TrainingCase, plain_name, synthetic_adapter};
-pub use weights::{golden_model, golden_model_in, golden_network, recipe_tensor, uniform, write_synthetic_checkpoint};
+pub use weights::{
+    Open, built_in, built_in_at, golden_model, golden_network, golden_source, model_of, recipe_tensor, uniform,
+    write_synthetic_checkpoint,
+};

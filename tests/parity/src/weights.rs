@@ -4,10 +4,10 @@
 //! recipe is the reference data's own; the numbers here are its constants.
 
 use crate::Bundle;
-use adaptmedseg_engine::{BurnEngine, EngineOptions, Precision};
+use adaptmedseg_engine::{BurnEngine, Engine, EngineOptions, ModelSource, Precision};
 use adaptmedseg_model::checkpoint;
 use adaptmedseg_model::config::ModelConfig;
-use adaptmedseg_model::{Device, RawTensor, SegVol, Tokenizer};
+use adaptmedseg_model::{Device, RawTensor, SegVol};
 use adaptmedseg_segment::{Description, Model};
 use burn::tensor::DType;
 use safetensors::Dtype;
@@ -135,40 +135,53 @@ pub fn golden_network(bundle: &Bundle, device: &Device) -> (ModelConfig, SegVol)
     (config, model)
 }
 
-/// The network a bundle was made with, as a model that sessions take. Its tokenizer lies beside the bundles, if at all.
-pub fn golden_model(bundle: &Bundle) -> Model {
-    golden_model_in(bundle, Precision::F32)
-}
-
-/// [`golden_model`] in another precision.
-pub fn golden_model_in(bundle: &Bundle, precision: Precision) -> Model {
+/// The network a bundle was made with, as a folder would hold it. Its tokenizer lies beside the bundles, if at all.
+pub fn golden_source(bundle: &Bundle) -> ModelSource {
     let (config, tensors) = golden_tensors(bundle);
     let tokenizer = bundle.root.join("tokenizer.json");
-    let text = &config.text_encoder;
-    let open = || {
-        Tokenizer::from_bytes(
-            &std::fs::read(&tokenizer).expect("it can be read"),
-            &text.template,
-            text.context_length,
-            text.vocab_size,
-        )
-    };
-    let tokenizer = tokenizer.is_file().then(|| open().expect("the CLIP tokenizer"));
+    let tokenizer = tokenizer.is_file().then(|| std::fs::read(&tokenizer).expect("it can be read"));
+    ModelSource { config, tokenizer, tensors }
+}
+
+/// How a test opens a model: the engine it is about.
+pub type Open<'a> = &'a dyn Fn(&ModelSource) -> Box<dyn Engine>;
+
+/// The built-in engine.
+pub fn built_in(source: &ModelSource) -> Box<dyn Engine> {
+    built_in_at(source, Precision::F32)
+}
+
+/// [`built_in`] in another precision.
+pub fn built_in_at(source: &ModelSource, precision: Precision) -> Box<dyn Engine> {
+    let tokenizer = source.read_tokenizer().expect("the CLIP tokenizer");
+    let weight = |name: &str| source.tensors.get(name).cloned();
+    let options = EngineOptions { precision, ..EngineOptions::on("cpu") };
+    let engine = BurnEngine::new(source.config.clone(), tokenizer, &options, weight);
+    Box::new(engine.expect("the manifest is complete"))
+}
+
+/// The network a bundle was made with, as a model that sessions take.
+pub fn golden_model(bundle: &Bundle, open: Open) -> Model {
+    model_of(bundle.config_name(), &golden_source(bundle), open)
+}
+
+/// A model that sessions take, of any source.
+pub fn model_of(name: &str, source: &ModelSource, open: Open) -> Model {
+    let engine = open(source);
+    let info = engine.info().clone();
     let description = Description {
-        name: bundle.config_name().into(),
+        name: name.into(),
         license: "synthetic".into(),
-        device: "cpu".into(),
-        engine: "flex".into(),
-        threads: 2,
-        precision,
+        device: info.device,
+        engine: info.engine,
+        threads: info.threads,
+        precision: info.precision,
         parameters: 0,
         weight_bytes: 0,
-        image_size: config.image_encoder.image_size,
-        supports_text: tokenizer.is_some(),
+        image_size: source.config.image_encoder.image_size,
+        supports_text: source.tokenizer.is_some(),
     };
-    let options = EngineOptions { precision, ..EngineOptions::on("cpu") };
-    let engine = BurnEngine::new(config, tokenizer, &options, |name| tensors.get(name).cloned());
-    Model::with_engine(Box::new(engine.expect("the manifest is complete")), description)
+    Model::with_engine(engine, description)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Masks in bfloat16 are those in float32 but for a few voxels of the border.
 
 use adaptmedseg_model::nn::has_fast_bf16;
-use adaptmedseg_parity::{bundles, data_folder, golden_model_in, pipeline_run, skipped, tolerance};
+use adaptmedseg_parity::{built_in_at, bundles, data_folder, golden_model, pipeline_run, skipped, tolerance};
 use adaptmedseg_segment::volume::{ReadOptions, read, read_labels};
 use adaptmedseg_segment::{EngineOptions, Hooks, Model, Precision, Session};
 use std::collections::BTreeSet;
@@ -44,7 +44,8 @@ fn golden_pipelines_in_bfloat16() {
     let Some(data) = data() else { return };
     for bundle in bundles {
         let [wanted, got] = [Precision::F32, Precision::Bf16].map(|precision| {
-            let session = pipeline_run(&bundle, &data, &golden_model_in(&bundle, precision));
+            let session =
+                pipeline_run(&bundle, &data, &golden_model(&bundle, &|source| built_in_at(source, precision)));
             session.outcome().expect("just computed").mask().data
         });
         let mut overlap = Overlap::default();

@@ -1,33 +1,23 @@
-//! Whole volumes in reference mode: file, pre-processing, zoom-out, region, zoom-in, logits, mask.
+//! Whole volumes in reference mode, and the original's sliding window alone, on the built-in engine.
 
-use adaptmedseg_parity::{assert_close_slices, bundles, data_folder, golden_model, pipeline_run, tolerance};
-use adaptmedseg_segment::volume::preprocess::{bounding_region, crop_slice};
+use adaptmedseg_parity::{built_in, ladder};
 
 #[test]
 fn parity_whole_volume_in_reference_mode() {
-    let bundles = bundles("pipeline", "pipe_");
-    let Some(data) = data_folder() else { return };
-    for bundle in bundles {
-        let session = pipeline_run(&bundle, &data, &golden_model(&bundle));
-        let windows = session.outcome().expect("just computed").report().windows_total as u64;
-        assert_eq!(Some(windows), bundle.json["num_windows"].as_u64(), "{}: windows", bundle.name);
+    ladder::whole_volumes(&built_in);
+}
 
-        // The reference keeps to the cropped foreground, (D, H, W) of which x is the fastest axis.
-        let whole = session.logits().expect("just computed");
-        let size = whole.geometry.size;
-        let crop = bounding_region(&whole.data, size, |&logit| logit > -100.0).expect("a foreground");
-        let [w, h, d] = crop.size();
-        assert_eq!(serde_json::json!([d, h, w]), bundle.json["image_shape"], "{}: foreground", bundle.name);
-        let logits = crop_slice(&whole.data, size, &crop);
-        assert_close_slices(&bundle, "final.logits", &logits, tolerance::PIPELINE);
+#[test]
+fn parity_sliding_window() {
+    ladder::sliding_windows(&built_in);
+}
 
-        let wanted = bundle.bits("final.mask_bits", logits.len());
-        let mask = crop_slice(&session.outcome().expect("just computed").mask().data, size, &crop);
-        // A voxel whose logit is smaller than the error of logits may fall to either side.
-        let flipped = (0..logits.len())
-            .filter(|&voxel| (mask[voxel] == 1) != wanted[voxel] && logits[voxel].abs() > tolerance::PIPELINE.1);
-        assert_eq!(flipped.count(), 0, "{}: mask", bundle.name);
-        let near = (0..logits.len()).filter(|&voxel| (mask[voxel] == 1) != wanted[voxel]).count();
-        println!("{}: {near} of {} mask voxels on the other side of zero", bundle.name, logits.len());
-    }
+#[test]
+fn parity_windows_through_the_engine() {
+    ladder::windows(&built_in);
+}
+
+#[test]
+fn parity_training_through_the_engine() {
+    ladder::training(&built_in);
 }

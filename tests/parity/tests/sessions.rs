@@ -1,12 +1,12 @@
 //! Sessions in the default mode, on the golden weights of the small architecture and a volume made here.
 
-use adaptmedseg_parity::{bundles, golden_model};
+use adaptmedseg_parity::{built_in, bundles, golden_model};
 use adaptmedseg_segment::volume::{Geometry, Reorientation, Volume};
 use adaptmedseg_segment::{BoxPrompt, CancelToken, ErrorKind, Hooks, Model, Point, Session, Space, Stage};
 use std::sync::Arc;
 
 fn model() -> Model {
-    golden_model(bundles("stage", "stage_mini").first().expect("the committed subset has one"))
+    golden_model(bundles("stage", "stage_mini").first().expect("the committed subset has one"), &built_in)
 }
 
 /// A bright ellipsoid in a darker one, on an oblique anisotropic grid, with a texture that repeats nowhere.

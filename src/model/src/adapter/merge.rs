@@ -23,7 +23,7 @@ impl Adapter {
                 hint: Some("use the adapter beside its model".into()),
             });
         }
-        let device = Device::flex();
+        let device = Device::default();
         let network: SegVol = base.config().init(&device).load(&device, |name| base.tensor(name))?;
         let merged = parameters::export(&network.with_adapter(self)?.merged());
         let mut config = base.config().clone();

@@ -186,6 +186,12 @@ impl Adapter {
         Self { weights, ..self.clone() }
     }
 
+    /// The same adapter on a device.
+    #[must_use]
+    pub fn to_device(&self, device: &Device) -> Self {
+        self.with_weights(self.weights.clone().to_device(device))
+    }
+
     /// Every weight by its name in `adapter.safetensors`.
     pub fn tensors(&self) -> NamedTensors {
         let named = |(name, tensor): (String, _)| (self.public_name(&name), tensor);

@@ -1,6 +1,6 @@
 //! The original's sliding window alone, on regions that are stored with the bundle.
 
-use adaptmedseg_parity::{Bundle, assert_close_slices, bundles, golden_model, skipped, tolerance};
+use crate::{Bundle, Open, assert_close_slices, bundles, golden_model, skipped, tolerance};
 use adaptmedseg_segment::Hooks;
 use adaptmedseg_segment::reference::{LabelledPoints, PromptMap, Zoom, zoom_in};
 
@@ -16,10 +16,13 @@ fn recorded_points(bundle: &Bundle, points: &str, labels: &str) -> Vec<LabelledP
     .collect()
 }
 
-#[test]
-fn parity_sliding_window() {
+/// The sliding window alone, on the engine that `open` makes.
+///
+/// # Panics
+/// Where a number differs from the reference's.
+pub fn sliding_windows(open: Open) {
     for bundle in bundles("pipeline", "sliding_") {
-        let model = golden_model(&bundle);
+        let model = golden_model(&bundle, open);
         let cases = bundle.json.as_object().expect("an object").iter().filter(|(_, value)| value["crop"].is_array());
         let mut compared = 0;
         for (case, facts) in cases {

@@ -1,0 +1,39 @@
+//! What libtorch's exceptions mean. `tch` raises them as panics, the bridge returns them.
+
+use crate::native::ffi;
+use adaptmedseg_engine::{Error, ErrorKind};
+
+/// How libtorch says that there is no memory: its processor's allocator, and CUDA's.
+const NO_MEMORY: [&str; 3] = ["can't allocate memory", "not enough memory", "out of memory"];
+
+/// An exception that the bridge returned.
+pub(crate) fn thrown(exception: cxx::Exception) -> Error {
+    meaning(exception.what())
+}
+
+/// A panic of `tch`; none of another origin.
+pub(crate) fn explain(panic: &str) -> Option<Error> {
+    // `called `Result::unwrap()` on an `Err` value: Torch("what\nException raised from ...")`
+    let (_, text) = panic.split_once("Torch(\"")?;
+    let error = meaning(&text.replace("\\n", "\n").replace("\\\"", "\"").replace("\\'", "'"));
+    if matches!(error, Error::OutOfMemory { .. }) {
+        // What the failed call had taken is free by now, and better given back.
+        let _ = ffi::release_cache();
+    }
+    Some(error)
+}
+
+fn meaning(text: &str) -> Error {
+    let what = text.lines().next().unwrap_or_default().trim_end_matches("\")");
+    if NO_MEMORY.iter().any(|words| what.contains(words)) {
+        return Error::OutOfMemory {
+            message: format!("libtorch: {what}"),
+            hint: Some(
+                "close other models and programs on this device, use the precision bf16, or the device `cpu`; this model \
+                 stays usable"
+                    .into(),
+            ),
+        };
+    }
+    Error::Plugin { kind: ErrorKind::Internal, message: format!("libtorch: {what}"), hint: None }
+}
