@@ -143,6 +143,14 @@ fi
 if [ -x "$venv/bin/python" ] && [ "$(df -Pk "$tools" | awk 'END { print int($4 / 1048576) }')" -ge 12 ] &&
     "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps -d "$tools/probe" packaging > /dev/null 2>&1; then
     ADAPTMEDSEG_LIBRARY_DIR=$CARGO_TARGET_DIR/release step "libtorch plugin" bash tests/torch.sh
+    # Metrics and shifts as MONAI and TorchIO have them: both need torch.
+    torch=${ADAPTMEDSEG_TORCH_VENV:-$tools/torch-venv}/bin/python
+    if "$torch" -m pip install --quiet --disable-pip-version-check monai torchio nibabel scipy pytest >> "$logs/venv.log" 2>&1; then
+        METRICS_DUMP=$CARGO_TARGET_DIR/release/examples/metrics_dump step "metrics and shifts of other programs" \
+            "$torch" -m pytest -q -rs -p no:cacheprovider -k "monai or torchio" tests/study/test_metrics.py
+    else
+        skip "MONAI and TorchIO cannot be installed: no comparison of metrics and shifts with them"
+    fi
 else
     skip "PyTorch 2.9.0 cannot be installed (12 GB of room and the package index are needed): nothing of the libtorch plugin is tested"
 fi
