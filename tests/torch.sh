@@ -119,7 +119,7 @@ conflict() {
         python=$venv/bin/python
         cp "$("$python" -c 'import os, torch; print(os.path.dirname(torch.__file__))')/lib/libc10.so" "$work/libc10.so"
     fi
-    PYTHONPATH=$root/plugins/python ADAPTMEDSEG_LIBRARY=$built/libadaptmedseg.so "$python" tests/python/other_torch.py \
+    PYTHONPATH=$root/plugins/python ADAPTMEDSEG_LIBRARY=$built/libadaptmedseg.so "$python" "$root/tests/python/other_torch.py" \
         "$plugin" "$work/libc10.so"
 }
 check "another libtorch in the process: refused by name, and the processor goes on" conflict

@@ -242,7 +242,8 @@ int main(int argc, char **argv) {
     if (object) {
         const auto middle = middle_of(*expected, marked);
         std::printf("itk: point: middle %.2f mm from the ball's\n", middle.EuclideanDistanceTo(centre));
-        CHECK(middle.EuclideanDistanceTo(centre) < 0.5);
+        // One point leaves the edge to the model; a mask at another place would be off by more than the ball.
+        CHECK(middle.EuclideanDistanceTo(centre) < radius / 3.0);
     }
     boxes(model, *made, scratch, object);
     std::puts("itk: passed");

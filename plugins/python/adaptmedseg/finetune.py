@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import _native, _running
 from .model import Adapter, Model
-from .session import _choice, as_image
+from .session import as_image
 
 _METHODS = {"lora": 0, "prior": 1, "lora+prior": 2}
 _PRIORS = {"hermes": 0, "additive": 1}
@@ -113,10 +113,10 @@ class FineTune(_native.Handle):
         chosen = options if options is not None else TrainingOptions()
         given = _native.FinetuneOptions()
         given.struct_size = c.sizeof(given)
-        given.method = _choice("method", _METHODS, chosen.method)
-        given.prior_variant = _choice("prior", _PRIORS, chosen.prior_variant)
-        given.loss = _choice("loss", _LOSSES, chosen.loss)
-        given.start = _choice("start", _STARTS, chosen.start)
+        given.method = _native.choice("method", _METHODS, chosen.method)
+        given.prior_variant = _native.choice("prior", _PRIORS, chosen.prior_variant)
+        given.loss = _native.choice("loss", _LOSSES, chosen.loss)
+        given.start = _native.choice("start", _STARTS, chosen.start)
         for name in ("rank", "alpha", "accumulation", "learning_rate", "steps", "validate_every", "patience", "seed"):
             setattr(given, name, getattr(chosen, name))
         given.no_checkpointing = int(not chosen.checkpointing)
