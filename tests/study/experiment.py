@@ -110,10 +110,12 @@ def table(results: dict, modality: str) -> list[str]:
         for group in results["groups"]
         if group["by"] == "modality" and group["value"] == modality and group["shift"] == "none"
     }
+    # Results of one modality have no comparisons by modality.
     pairs = {
         (pair["second"], pair["prompt"]): pair
+        for wanted in ("all", modality)
         for pair in results["comparisons"]
-        if pair["first"] == "none" and pair["modality"] == modality and pair["measure"] == "dice"
+        if pair["first"] == "none" and pair["modality"] == wanted and pair["measure"] == "dice"
     }
     prompts = [prompt for prompt in PROMPTS if ("none", prompt) in means]
     lines = ["| prompt | base | " + " | ".join(METHODS) + " |", "|---|---|" + "---|" * len(METHODS)]
