@@ -7,9 +7,9 @@ use std::process::Command;
 
 const ASK_PYTHON: &str = "
 import torch
-from torch.utils import cpp_extension
-for path in cpp_extension.include_paths(): print('include', path)
-print('lib', cpp_extension.library_paths()[0])
+from torch.utils.cpp_extension import include_paths, library_paths
+for path in include_paths(): print('include', path)
+print('lib', library_paths()[0])
 print('abi', int(torch._C._GLIBCXX_USE_CXX11_ABI))
 ";
 

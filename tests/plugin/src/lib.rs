@@ -20,6 +20,19 @@ use adaptmedseg_engine::plugin::host::Plugin;
 use adaptmedseg_engine::{Engine, EngineOptions, ModelSource, WindowPrompts};
 use adaptmedseg_parity::{bundles, golden_source};
 
+/// Makes tests of those of this suite that are named, each over what an expression gives: an `Option<Target>`.
+#[macro_export]
+macro_rules! suite {
+    ($target:expr; $($test:ident),* $(,)?) => {
+        $(#[test]
+        fn $test() {
+            if let Some(target) = $target {
+                $crate::$test(&target);
+            }
+        })*
+    };
+}
+
 /// A plugin and the device of it that is tested.
 #[derive(Clone, Debug)]
 pub struct Target {

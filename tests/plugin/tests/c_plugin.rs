@@ -36,17 +36,7 @@ fn target() -> Option<Target> {
     Some(Target { plugin: Plugin::load(library()?).expect("a plugin"), device: "example:cpu".into() })
 }
 
-macro_rules! suite {
-    ($($test:ident),* $(,)?) => {
-        $(#[test]
-        fn $test() {
-            if let Some(target) = target() {
-                suite::$test(&target);
-            }
-        })*
-    };
-}
-suite!(about, refusals, embeddings, concurrent_calls, what_is_missing_is_said, cancelling);
+suite::suite!(target(); about, refusals, embeddings, concurrent_calls, what_is_missing_is_said, cancelling);
 
 #[test]
 fn a_plugin_is_found_by_its_file_and_by_its_folder() {

@@ -10,15 +10,8 @@ fn target() -> Target {
     Target { plugin: Plugin::linked(flex::init).expect("a plugin"), device: "inproc:cpu".into() }
 }
 
-macro_rules! suite {
-    ($($test:ident),* $(,)?) => {
-        $(#[test]
-        fn $test() {
-            suite::$test(&target());
-        })*
-    };
-}
-suite!(
+suite::suite!(
+    Some(target());
     about,
     refusals,
     embeddings,

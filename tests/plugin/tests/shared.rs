@@ -19,17 +19,8 @@ fn target() -> Option<Target> {
     Some(Target { plugin, device })
 }
 
-macro_rules! suite {
-    ($($test:ident),* $(,)?) => {
-        $(#[test]
-        fn $test() {
-            if let Some(target) = target() {
-                suite::$test(&target);
-            }
-        })*
-    };
-}
-suite!(
+suite::suite!(
+    target();
     about,
     refusals,
     embeddings,
