@@ -5,6 +5,8 @@
 //! Gimelshein, arXiv 1805.02867). The running maximum and sum of each row are all that is carried from block to block.
 
 mod backward;
+#[cfg(target_arch = "x86_64")]
+mod packed;
 
 pub use backward::{AttentionGradients, attention_backward};
 
@@ -106,6 +108,11 @@ fn attention_on(
     k.check("k", [batch, heads, keys, head_dim]);
     v.check("v", [batch, heads, keys, value_dim]);
 
+    #[cfg(target_arch = "x86_64")]
+    if cpu.is_avx512() && queries >= packed::LEAST_QUERIES {
+        // SAFETY: AVX-512 was detected; operands and output have been checked.
+        return unsafe { packed::attention(cpu, block_keys, shape, q, k, v, scale, out) };
+    }
     let blocks = queries.div_ceil(BLOCK_QUERIES);
     let output = SharedOutput::new(out);
     let task = |task: usize| {

@@ -105,7 +105,7 @@ mod tiles {
     use super::{Epilogue, Finish, LinearShape};
     use crate::cpu::Cpu;
     use crate::matrix::{Rows, SharedOutput};
-    use crate::tile::{PANEL, TILE, pack_panel, pack_tiles, product};
+    use crate::tile::{Layout, Left, PANEL, TILE, pack_panel, pack_tiles, product};
     use rayon::prelude::*;
     use std::cell::Cell;
 
@@ -119,6 +119,8 @@ mod tiles {
     thread_local! {
         /// Packed rows, kept from block to block.
         static TILES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+        /// Packed weights, kept from layer to layer: memory fresh from the system costs as much as a part of the product.
+        static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
     }
 
     pub(super) fn linear(
@@ -130,7 +132,12 @@ mod tiles {
         epilogue: Epilogue,
         out: &mut [f32],
     ) {
-        let mut panels = vec![0.0; outputs.div_ceil(PANEL) * PANEL * inputs];
+        let mut kept = PANELS.take();
+        let length = outputs.div_ceil(PANEL) * PANEL * inputs;
+        if kept.len() < length {
+            kept.resize(length, 0.0);
+        }
+        let panels = &mut kept[..length];
         let each = panels.par_chunks_mut(PANEL * inputs).enumerate();
         each.for_each(|(index, panel)| pack_panel(weight, inputs, index * PANEL, panel));
 
@@ -143,6 +150,7 @@ mod tiles {
             let mut tiles = TILES.take();
             tiles.resize(height * inputs, 0.0);
             pack_tiles(&x[first * inputs..][..height * inputs], inputs, &mut tiles);
+            let left = Left { data: &tiles, rows: height, layout: Layout::Tiles };
             let panels = panels.chunks_exact(PANEL * inputs).enumerate();
             for (index, panel) in panels.skip(block % groups * BLOCK_PANELS).take(BLOCK_PANELS) {
                 let column = index * PANEL;
@@ -151,7 +159,7 @@ mod tiles {
                 // SAFETY: `cpu` says AVX-512. These rows and columns lie within `out`, whose length was checked; blocks
                 // do not overlap, and `out` is borrowed mutably until all are done.
                 let tile = unsafe {
-                    product(&tiles, height, panel, shared.at(at), outputs, width);
+                    product(left, panel, shared.at(at), outputs, width, false);
                     Rows::new(shared.at(at), height, width, outputs)
                 };
                 let bias = bias.map(|bias| &bias[column..column + width]);
@@ -159,6 +167,7 @@ mod tiles {
             }
             TILES.set(tiles);
         });
+        PANELS.set(kept);
     }
 }
 

@@ -2,6 +2,25 @@
 
 use std::arch::x86_64::*;
 
+macro_rules! tiles {
+    ($packed:literal) => {
+        [
+            tile::<1, $packed>,
+            tile::<2, $packed>,
+            tile::<3, $packed>,
+            tile::<4, $packed>,
+            tile::<5, $packed>,
+            tile::<6, $packed>,
+            tile::<7, $packed>,
+            tile::<8, $packed>,
+            tile::<9, $packed>,
+            tile::<10, $packed>,
+            tile::<11, $packed>,
+            tile::<12, $packed>,
+        ]
+    };
+}
+
 /// Columns of a panel: two registers of sums.
 pub(crate) const PANEL: usize = 32;
 const VECTORS: usize = PANEL / 16;
@@ -40,55 +59,101 @@ pub(crate) fn pack_tiles(x: &[f32], inputs: usize, tiles: &mut [f32]) {
     }
 }
 
-/// `out = tiles * panel` for `rows` rows: the tiles of [`pack_tiles`], a panel of [`pack_panel`].
+/// The left side of a product.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) layout: Layout,
+}
+
+/// How a left side lies in memory.
+#[derive(Clone, Copy)]
+pub(crate) enum Layout {
+    /// The tiles of [`pack_tiles`].
+    Tiles,
+    /// Rows, so many elements apart.
+    Rows(usize),
+}
+
+/// `out = left * panel`, or `+=` if `accumulate`; a panel of [`pack_panel`].
 ///
 /// # Safety
-/// The processor has AVX-512F. `out` holds `rows` rows of `width`, `stride` apart, and nobody else uses them; `width` is at
-/// most [`PANEL`].
-pub(crate) unsafe fn product(tiles: &[f32], rows: usize, panel: &[f32], out: *mut f32, stride: usize, width: usize) {
-    let inputs = panel.len() / PANEL;
-    assert!(tiles.len() >= rows * inputs && width <= PANEL, "product: operands are too short");
-    for row in (0..rows).step_by(TILE) {
-        let tile = TILES[TILE.min(rows - row) - 1];
-        // SAFETY: the tile holds its rows times `inputs` numbers from here on, as the assertion has shown, and the panel
-        // `inputs` rows; of `out` these rows are there, by the caller's promise.
+/// The processor has AVX-512F. `out` holds the rows of `left`, each of `width` and `stride` apart, and nobody else uses
+/// them; `width` is at most [`PANEL`].
+pub(crate) unsafe fn product(
+    left: Left,
+    panel: &[f32],
+    out: *mut f32,
+    stride: usize,
+    width: usize,
+    accumulate: bool,
+) {
+    let inner = panel.len() / PANEL;
+    let Some(last) = left.rows.checked_sub(1) else { return };
+    let row_stride = match left.layout {
+        Layout::Tiles => inner,
+        Layout::Rows(stride) => stride,
+    };
+    assert!(left.data.len() >= last * row_stride + inner && width <= PANEL, "product: operands are too short");
+    for row in (0..left.rows).step_by(TILE) {
+        let rows = TILE.min(left.rows - row);
+        let tiles = match left.layout {
+            Layout::Tiles => &TILES,
+            Layout::Rows(_) => &ROW_TILES,
+        };
+        // SAFETY: the left side holds these rows of `inner` numbers from here on, as the assertion has shown, and the panel
+        // `inner` rows; of `out` these rows are there, by the caller's promise.
         unsafe {
-            tile(tiles.as_ptr().add(row * inputs), inputs, panel.as_ptr(), out.add(row * stride), stride, width);
+            let left = left.data.as_ptr().add(row * row_stride);
+            let out = out.add(row * stride);
+            tiles[rows - 1](left, row_stride, inner, panel.as_ptr(), out, stride, width, accumulate);
         }
     }
 }
 
-type Tile = unsafe fn(*const f32, usize, *const f32, *mut f32, usize, usize);
+type Tile = unsafe fn(*const f32, usize, usize, *const f32, *mut f32, usize, usize, bool);
 
-/// A tile for each number of rows, from 1 on.
-static TILES: [Tile; TILE] = [
-    tile::<1>, tile::<2>, tile::<3>, tile::<4>, tile::<5>, tile::<6>, tile::<7>, tile::<8>, tile::<9>, tile::<10>,
-    tile::<11>, tile::<12>,
-];
+/// A tile for each number of rows, from 1 on: of packed rows, and of rows as they lie.
+static TILES: [Tile; TILE] = tiles!(true);
+static ROW_TILES: [Tile; TILE] = tiles!(false);
 
 /// # Safety
-/// The processor has AVX-512F. `left` is `[inner, ROWS]`, `panel` is `[inner, PANEL]`; `out` holds `ROWS` rows of `width`, at
-/// most [`PANEL`], `stride` apart, and nobody else uses them.
+/// The processor has AVX-512F. `left` is `[inner, ROWS]` if `PACKED`, else `ROWS` rows of `inner`, `row_stride` apart;
+/// `panel` is `[inner, PANEL]`; `out` holds `ROWS` rows of `width`, at most [`PANEL`], `stride` apart, and nobody else uses
+/// them.
+#[expect(clippy::too_many_arguments, reason = "three matrices")]
 #[target_feature(enable = "avx512f")]
-unsafe fn tile<const ROWS: usize>(
+unsafe fn tile<const ROWS: usize, const PACKED: bool>(
     left: *const f32,
+    row_stride: usize,
     inner: usize,
     panel: *const f32,
     out: *mut f32,
     stride: usize,
     width: usize,
+    accumulate: bool,
 ) {
     let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
+    let mask = |vector: usize| ((1u64 << width.saturating_sub(vector * 16).min(16)) - 1) as u16;
     // SAFETY: every address lies within what the caller promises; loads and stores need no alignment, and masks leave out
     // the columns that are not there.
     unsafe {
+        if accumulate {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (vector, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_maskz_loadu_ps(mask(vector), out.wrapping_add(row * stride + vector * 16));
+                }
+            }
+        }
         for at in 0..inner {
             let mut right = [_mm512_setzero_ps(); VECTORS];
             for (vector, right) in right.iter_mut().enumerate() {
                 *right = _mm512_loadu_ps(panel.add(at * PANEL + vector * 16));
             }
             for (row, sums) in sums.iter_mut().enumerate() {
-                let left = _mm512_set1_ps(*left.add(at * ROWS + row));
+                let at = if PACKED { at * ROWS + row } else { row * row_stride + at };
+                let left = _mm512_set1_ps(*left.add(at));
                 for (sum, &right) in sums.iter_mut().zip(&right) {
                     *sum = _mm512_fmadd_ps(left, right, *sum);
                 }
@@ -96,8 +161,7 @@ unsafe fn tile<const ROWS: usize>(
         }
         for (row, sums) in sums.iter().enumerate() {
             for (vector, &sum) in sums.iter().enumerate() {
-                let mask = ((1u64 << width.saturating_sub(vector * 16).min(16)) - 1) as u16;
-                _mm512_mask_storeu_ps(out.wrapping_add(row * stride + vector * 16), mask, sum);
+                _mm512_mask_storeu_ps(out.wrapping_add(row * stride + vector * 16), mask(vector), sum);
             }
         }
     }

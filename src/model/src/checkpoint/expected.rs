@@ -161,7 +161,9 @@ fn dense_prompt(list: &mut List, config: &ModelConfig) {
         list.bias(module, &[output]);
     };
     conv("dense_prompt.stem", INPUT_CHANNELS, full);
-    let blocks = [("encode", &[half, half, quarter][..]), ("refine", &[quarter, half, half, full])];
+    let deep = vec![quarter; 2 * config.prompt_encoder.dense_blocks];
+    let blocks =
+        [("encode", &[half, half, quarter][..]), ("refine", &[quarter, half, half, full]), ("deep", &deep[..])];
     for (part, channels) in blocks {
         for (index, &channels) in channels.iter().enumerate() {
             conv(&format!("dense_prompt.{part}.{index}.conv"), channels, channels);

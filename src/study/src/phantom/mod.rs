@@ -6,6 +6,7 @@
 
 mod appearance;
 mod body;
+mod details;
 mod head;
 mod noise;
 mod scene;

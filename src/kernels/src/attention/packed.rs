@@ -1,0 +1,200 @@
+//! The same on tiles of our own: keys and values are packed once for all blocks of queries, where a general product
+//! library packs them anew for each.
+
+use super::{AttentionShape, Divide, Softmax, State, View};
+use crate::cpu::{Cpu, LANES};
+use crate::matrix::{Rows, SharedOutput};
+use crate::tile::{Layout, Left, PANEL, TILE, product};
+use rayon::prelude::*;
+use std::cell::Cell;
+
+/// Queries below which packing keys and values does not pay.
+pub(super) const LEAST_QUERIES: usize = 96;
+/// Queries of one block: its scores (192 KiB) and the keys and values they meet stay in the second cache.
+const BLOCK_QUERIES: usize = 8 * TILE;
+
+thread_local! {
+    /// Packed keys and values, and what a block of queries needs: kept, as fresh memory costs more than it looks.
+    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch { queries: Vec::new(), scores: Vec::new() }) };
+}
+
+#[derive(Default)]
+struct Scratch {
+    /// Tiles `[head_dim, rows of the tile]`.
+    queries: Vec<f32>,
+    /// `[BLOCK_QUERIES, keys of a block and a little more]`.
+    scores: Vec<f32>,
+}
+
+/// Sizes of one head and of its packed operands.
+#[derive(Clone, Copy)]
+struct Head {
+    keys: usize,
+    head_dim: usize,
+    value_dim: usize,
+    /// Elements of the keys' panels `[head_dim, PANEL keys]`, and of the values' panels `[keys, PANEL channels]`.
+    key_length: usize,
+    value_length: usize,
+    /// A multiple of [`PANEL`].
+    block_keys: usize,
+}
+
+/// As [`attention`](super::attention), the operands checked.
+///
+/// # Safety
+/// The processor has AVX-512; `View::check` passed for the three operands, and `out` has the length that `shape` says.
+#[expect(clippy::too_many_arguments, reason = "the public function's, and two that tests vary")]
+pub(super) unsafe fn attention(
+    cpu: Cpu,
+    block_keys: usize,
+    shape: &AttentionShape,
+    q: View,
+    k: View,
+    v: View,
+    scale: f32,
+    out: &mut [f32],
+) {
+    let &AttentionShape { batch, heads, queries, keys, head_dim, value_dim } = shape;
+    let head = Head {
+        keys,
+        head_dim,
+        value_dim,
+        key_length: keys.next_multiple_of(PANEL) * head_dim,
+        value_length: keys * value_dim.next_multiple_of(PANEL),
+        block_keys: block_keys.next_multiple_of(PANEL),
+    };
+    let length = head.key_length + head.value_length;
+    let mut kept = PACKED.take();
+    if kept.len() < batch * heads * length {
+        kept.resize(batch * heads * length, 0.0);
+    }
+    let packed = &mut kept[..batch * heads * length];
+    packed.par_chunks_exact_mut(length).enumerate().for_each(|(index, packed)| {
+        let (to_keys, to_values) = packed.split_at_mut(head.key_length);
+        let (k, v) = (k.head(index / heads, index % heads), v.head(index / heads, index % heads));
+        for (panel, to) in to_keys.chunks_exact_mut(head_dim * PANEL).enumerate() {
+            let first = panel * PANEL;
+            let columns = PANEL.min(keys - first);
+            for (channel, to) in to.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+                for (key, to) in to[..columns].iter_mut().enumerate() {
+                    *to = k.at(first + key, channel);
+                }
+                to[columns..].fill(0.0);
+            }
+        }
+        for (panel, to) in to_values.chunks_exact_mut(keys * PANEL).enumerate() {
+            let first = panel * PANEL;
+            let columns = PANEL.min(value_dim - first);
+            for (key, to) in to.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+                for (channel, to) in to[..columns].iter_mut().enumerate() {
+                    *to = v.at(key, first + channel);
+                }
+                to[columns..].fill(0.0);
+            }
+        }
+    });
+
+    let packed = &*packed;
+    let (width, blocks) = (heads * value_dim, queries.div_ceil(BLOCK_QUERIES));
+    let output = SharedOutput::new(out);
+    (0..batch * heads * blocks).into_par_iter().with_max_len(1).for_each(|task| {
+        let (index, first) = (task / blocks, task % blocks * BLOCK_QUERIES);
+        let rows = BLOCK_QUERIES.min(queries - first);
+        let mut scratch = SCRATCH.take();
+        scratch.queries.resize(rows * head_dim, 0.0);
+        let q = q.head(index / heads, index % heads);
+        for (tile, to) in scratch.queries.chunks_mut(TILE * head_dim).enumerate() {
+            let first = first + tile * TILE;
+            let count = to.len() / head_dim;
+            // In units of log 2, so that the softmax can use powers of two.
+            let scale = scale * std::f32::consts::LOG2_E;
+            for (channel, to) in to.chunks_exact_mut(count).enumerate() {
+                for (row, to) in to.iter_mut().enumerate() {
+                    *to = scale * q.at(first + row, channel);
+                }
+            }
+        }
+        let item = index / heads;
+        // SAFETY: rows `first..first + rows` of `item`, columns of this head: inside `out`, whose length the caller has
+        // checked, and no other task's. `out` is borrowed mutably until all are done.
+        let out = unsafe { output.at((item * queries + first) * width + index % heads * value_dim) };
+        // SAFETY: as above, and the processor has AVX-512 by the caller's promise.
+        unsafe { attend(cpu, &head, &packed[index * length..][..length], &mut scratch, rows, out, width) };
+        SCRATCH.set(scratch);
+    });
+    PACKED.set(kept);
+}
+
+/// Attention of one block of queries.
+///
+/// # Safety
+/// The processor has AVX-512; `out` holds `rows` rows of `value_dim`, `stride` apart, that nobody else uses.
+unsafe fn attend(
+    cpu: Cpu,
+    head: &Head,
+    packed: &[f32],
+    scratch: &mut Scratch,
+    rows: usize,
+    out: *mut f32,
+    out_stride: usize,
+) {
+    // A little apart from a power of two, lest all rows fall on the same lines of the first cache.
+    let stride = head.block_keys.min(head.keys.next_multiple_of(LANES)) + LANES;
+    let scores = &mut scratch.scores;
+    if scores.len() < rows * stride {
+        scores.resize(rows * stride, 0.0);
+    }
+    let (key_panels, value_panels) = packed.split_at(head.key_length);
+    let queries = Left { data: &scratch.queries, rows, layout: Layout::Tiles };
+    let mut state = State::default();
+    let panels = head.block_keys / PANEL;
+    for (block, key_panels) in key_panels.chunks(panels * head.head_dim * PANEL).enumerate() {
+        let first = block * head.block_keys;
+        let keys = head.block_keys.min(head.keys - first);
+        for (index, panel) in key_panels.chunks_exact(head.head_dim * PANEL).enumerate() {
+            let column = index * PANEL;
+            // SAFETY: the scores hold `rows` rows of `stride`, and belong to this thread.
+            unsafe {
+                let to = scores[column..].as_mut_ptr();
+                product(queries, panel, to, stride, PANEL.min(keys - column), false);
+            }
+        }
+        // SAFETY: the caller's promise about `out`.
+        let mut out_rows = unsafe { Rows::new(out, rows, head.value_dim, out_stride) };
+        let later = block > 0;
+        cpu.run(Softmax { scores, rows, keys, stride, state: &mut state, out: &mut out_rows, later });
+        let weights = Left { data: scores, rows, layout: Layout::Rows(stride) };
+        for (index, panel) in value_panels.chunks_exact(head.keys * PANEL).enumerate() {
+            let column = index * PANEL;
+            let panel = &panel[first * PANEL..][..keys * PANEL];
+            // SAFETY: these columns of the rows that the caller has promised.
+            unsafe { product(weights, panel, out.add(column), out_stride, PANEL.min(head.value_dim - column), later) };
+        }
+    }
+    // SAFETY: the caller's promise about `out`.
+    let mut out = unsafe { Rows::new(out, rows, head.value_dim, out_stride) };
+    cpu.run(Divide { out: &mut out, rows, state: &state });
+}
+
+/// One head of an operand.
+#[derive(Clone, Copy)]
+struct HeadView<'a> {
+    data: &'a [f32],
+    token: usize,
+    channel: usize,
+}
+
+impl HeadView<'_> {
+    #[inline(always)]
+    fn at(self, token: usize, channel: usize) -> f32 {
+        self.data[token * self.token + channel * self.channel]
+    }
+}
+
+impl<'a> View<'a> {
+    fn head(self, item: usize, head: usize) -> HeadView<'a> {
+        let [items, heads, token, channel] = self.strides;
+        HeadView { data: &self.data[item * items + head * heads..], token, channel }
+    }
+}
