@@ -10,7 +10,10 @@ use crate::{
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::dense_prompt::{self, DenseInput};
+use adaptmedseg_model::linear::{Epilogue, Linear};
+use adaptmedseg_model::nn::Kernels;
 use adaptmedseg_model::{DType, Device, Prompts, RawTensor, SegVol, Tokenizer};
+use burn::module::Param;
 use burn::tensor::{Distribution, Tensor, TensorData};
 use std::fmt;
 use std::sync::Arc;
@@ -85,7 +88,7 @@ impl BurnEngine {
             threads,
             precision,
             embedding_bytes: embedding_bytes(&config),
-            working_bytes: working_bytes(&config),
+            working_bytes: working_bytes(&config, precision),
         };
         Ok(Self { model, base, config, tokenizer, device, pool, info })
     }
@@ -176,8 +179,8 @@ fn embedding_bytes(config: &ModelConfig) -> u64 {
 }
 
 /// The widest moment of the encoder (qkv and MLP) and of the decoder (the second up-scaling, whose output and its GELU
-/// exist at once), in float32. Measured peaks stay below it.
-fn working_bytes(config: &ModelConfig) -> u64 {
+/// exist at once), in float32, and the rounded weights of half precision. Measured peaks stay below it.
+fn working_bytes(config: &ModelConfig, precision: Precision) -> u64 {
     let image = &config.image_encoder;
     let tokens = image.num_tokens();
     let encoder = tokens * (4 * image.embed_dim + 2 * image.mlp_dim.max(3 * image.embed_dim));
@@ -186,7 +189,11 @@ fn working_bytes(config: &ModelConfig) -> u64 {
     let window: usize = image.image_size.iter().product();
     // The dense prompt path: its input, its widest features and what becomes of them.
     let decoder = decoder + if config.prompt_encoder.dense { window * (9 + 6 * config.dense_channels()[2]) } else { 0 };
-    4 * (encoder.max(decoder) + 2 * window) as u64
+    let rounded = match precision {
+        Precision::F32 => 0,
+        Precision::Bf16 | Precision::F16 => image.num_layers * 2 * image.embed_dim * (2 * image.embed_dim + image.mlp_dim),
+    };
+    4 * (encoder.max(decoder) + 2 * window) as u64 + 2 * rounded as u64
 }
 
 impl Engine for BurnEngine {
@@ -202,11 +209,14 @@ impl Engine for BurnEngine {
         let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &self.device);
         let failed = |error| Error::Internal(format!("the product failed: {error:?}"));
         self.pool.install(|| {
-            let (left, right) = (random([rows, inner]), random([inner, columns]));
+            // A layer of the network, so that it is the product that the network is made of; its weight as a file has it.
+            let weight = Param::from_tensor(random([columns, inner]).transpose());
+            let layer = Linear::from(burn::nn::Linear { weight, bias: None });
+            let left = random([rows, inner]).unsqueeze::<3>();
             let mut seconds = Vec::with_capacity(turns);
             for turn in 0..=turns {
                 let started = Instant::now();
-                let product = left.clone().matmul(right.clone());
+                let product = layer.forward_then(left.clone(), Epilogue::None, Kernels::default());
                 self.device.sync().map_err(failed)?;
                 if turn > 0 {
                     seconds.push(started.elapsed().as_secs_f64());

@@ -109,7 +109,7 @@ fn attention_on(
     v.check("v", [batch, heads, keys, value_dim]);
 
     #[cfg(target_arch = "x86_64")]
-    if cpu.is_avx512() && queries >= packed::LEAST_QUERIES {
+    if cpu.is_avx512() && queries.min(keys) >= packed::LEAST {
         // SAFETY: AVX-512 was detected; operands and output have been checked.
         return unsafe { packed::attention(cpu, block_keys, shape, q, k, v, scale, out) };
     }

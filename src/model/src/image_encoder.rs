@@ -3,6 +3,8 @@
 use crate::config::ImageEncoderConfig;
 #[cfg(feature = "flex")]
 use crate::encoder_bf16::Bf16Blocks;
+#[cfg(feature = "flex")]
+use crate::encoder_f32;
 use crate::linear::{Epilogue, Linear, linears};
 use crate::nn::{self, Kernels, split_heads};
 use burn::module::{Module, Param};
@@ -53,6 +55,10 @@ impl ImageEncoder {
             && nn::flex::runs_here(&tokens)
         {
             return nn::layer_norm(&self.norm, rounded.forward(tokens), kernels);
+        }
+        #[cfg(feature = "flex")]
+        if kernels == Kernels::Fused && encoder_f32::runs_here(&self.blocks, &tokens) {
+            return nn::layer_norm(&self.norm, encoder_f32::forward(&self.blocks, tokens), kernels);
         }
         for block in &self.blocks {
             tokens = block.forward(tokens, kernels);

@@ -13,6 +13,8 @@ mod dense_input;
 pub mod dense_prompt;
 #[cfg(feature = "flex")]
 mod encoder_bf16;
+#[cfg(feature = "flex")]
+mod encoder_f32;
 mod error;
 pub mod image_encoder;
 pub mod linear;

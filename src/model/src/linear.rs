@@ -14,7 +14,7 @@ pub struct Linear {
     pub(crate) bias: Option<Param<Tensor<1>>>,
     // Skipped: whoever visits a network's weights means the base's, which an adapter never changes.
     #[module(skip)]
-    lora: Option<Lora>,
+    pub(crate) lora: Option<Lora>,
     // A copy of the weight in half precision, where products are computed in it; what learns and what is saved is the weight.
     #[module(skip)]
     half: Option<Tensor<2>>,
@@ -43,10 +43,9 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Whether it changes nothing, as before training. One that learns is never that.
+    /// Whether it changes nothing, as before training.
     pub(crate) fn is_zero(&self) -> bool {
-        let b = self.b.val();
-        !b.is_autodiff() && b.abs().max().into_scalar::<f32>() == 0.0
+        self.b.val().without_autodiff().abs().max().into_scalar::<f32>() == 0.0
     }
 
     fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {

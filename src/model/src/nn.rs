@@ -302,36 +302,82 @@ pub(crate) mod flex {
         }
     }
 
+    /// A layer norm's weights where the kernel can read them.
+    pub(crate) struct Norm {
+        gamma: FlexTensor,
+        beta: FlexTensor,
+    }
+
+    impl Norm {
+        pub(crate) fn new(norm: &LayerNorm) -> Self {
+            let beta = norm.beta.as_ref().expect("every LayerNorm of the network has a bias").val();
+            Self { gamma: primitive(norm.gamma.val()).to_contiguous(), beta: primitive(beta).to_contiguous() }
+        }
+
+        /// # Shapes
+        /// - x, out: `[rows, width]`
+        pub(crate) fn forward(&self, x: &[f32], out: &mut [f32]) {
+            adaptmedseg_kernels::layer_norm(x, slice(&self.gamma), slice(&self.beta), LAYER_NORM_EPSILON, out);
+        }
+    }
+
     pub(super) fn layer_norm(norm: &LayerNorm, input: Tensor<3>) -> Tensor<3> {
         let (device, dims) = (input.device(), input.dims());
         let input = primitive(input).to_contiguous();
-        let gamma = primitive(norm.gamma.val()).to_contiguous();
-        let beta = norm.beta.as_ref().expect("every LayerNorm of the network has a bias").val();
-        let beta = primitive(beta).to_contiguous();
         let mut out = vec![0.0; dims.iter().product()];
-        adaptmedseg_kernels::layer_norm(slice(&input), slice(&gamma), slice(&beta), LAYER_NORM_EPSILON, &mut out);
+        Norm::new(norm).forward(slice(&input), &mut out);
         Tensor::from_data(TensorData::new(out, dims), &device)
     }
 
     /// Whether everything lies on the device, and the weight in memory as a checkpoint stores it, one row per output:
     /// the layout the kernel reads. A weight drawn at random or replaced in training may lie the other way round.
     pub(crate) fn linear_runs_here(layer: &Linear, input: &Tensor<3>, epilogue: Epilogue) -> bool {
+        runs_here(input)
+            && !matches!(epilogue, Epilogue::Add(residual) if !runs_here(residual))
+            && is_row_major(layer)
+    }
+
+    /// Whether the weight lies on the device, and as a checkpoint stores it.
+    pub(crate) fn is_row_major(layer: &Linear) -> bool {
         let weight = layer.weight.val();
         let [inputs, _] = weight.dims();
-        let residual = |residual: &Tensor<3>| runs_here(residual);
-        runs_here(input)
-            && runs_here(&weight)
-            && !matches!(epilogue, Epilogue::Add(tensor) if !residual(tensor))
-            && *primitive(weight).layout().strides() == [1, inputs as isize]
+        runs_here(&weight) && *primitive(weight).layout().strides() == [1, inputs as isize]
+    }
+
+    /// A linear layer's weights where the kernel can read them; without a correction.
+    pub(crate) struct Layer {
+        /// `[out, in]`.
+        weight: FlexTensor,
+        bias: Option<FlexTensor>,
+        sizes: [usize; 2],
+    }
+
+    impl Layer {
+        pub(crate) fn new(layer: &Linear) -> Self {
+            Self {
+                // Transposed back, a weight stored by rows is contiguous.
+                weight: primitive(layer.weight.val().transpose()).to_contiguous(),
+                bias: layer.bias.as_ref().map(|bias| primitive(bias.val()).to_contiguous()),
+                sizes: layer.sizes(),
+            }
+        }
+
+        pub(crate) fn outputs(&self) -> usize {
+            self.sizes[1]
+        }
+
+        /// # Shapes
+        /// - x: `[rows, in]`; out: `[rows, out]`
+        pub(crate) fn forward(&self, x: &[f32], epilogue: adaptmedseg_kernels::Epilogue, out: &mut [f32]) {
+            let [inputs, outputs] = self.sizes;
+            let shape = LinearShape { rows: x.len() / inputs, inputs, outputs };
+            adaptmedseg_kernels::linear(&shape, x, slice(&self.weight), self.bias.as_ref().map(slice), epilogue, out);
+        }
     }
 
     pub(crate) fn linear(layer: &Linear, input: Tensor<3>, epilogue: Epilogue) -> Tensor<3> {
-        let (device, [batch, tokens, inputs]) = (input.device(), input.dims());
-        let weight = layer.weight.val();
-        let outputs = weight.dims()[1];
-        // Transposed back, a weight stored by rows is contiguous.
-        let weight = primitive(weight.transpose()).to_contiguous();
-        let bias = layer.bias.as_ref().map(|bias| primitive(bias.val()).to_contiguous());
+        let (device, [batch, tokens, _]) = (input.device(), input.dims());
+        let layer = Layer::new(layer);
         let residual = match epilogue {
             Epilogue::Add(residual) => Some(primitive(residual.clone()).to_contiguous()),
             _ => None,
@@ -342,17 +388,9 @@ pub(crate) mod flex {
             _ => adaptmedseg_kernels::Epilogue::None,
         };
         let input = primitive(input).to_contiguous();
-        let shape = LinearShape { rows: batch * tokens, inputs, outputs };
-        let mut out = vec![0.0; shape.rows * outputs];
-        adaptmedseg_kernels::linear(
-            &shape,
-            slice(&input),
-            slice(&weight),
-            bias.as_ref().map(slice),
-            epilogue,
-            &mut out,
-        );
-        Tensor::from_data(TensorData::new(out, [batch, tokens, outputs]), &device)
+        let mut out = vec![0.0; batch * tokens * layer.outputs()];
+        layer.forward(slice(&input), epilogue, &mut out);
+        Tensor::from_data(TensorData::new(out, [batch, tokens, layer.outputs()]), &device)
     }
 
     pub(super) fn gelu<const D: usize>(input: Tensor<D>) -> Tensor<D> {

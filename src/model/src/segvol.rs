@@ -105,6 +105,16 @@ impl SegVol {
     /// # Errors
     /// An adapter for layers of other sizes.
     pub fn with_adapter(&self, adapter: &Adapter) -> Result<Self> {
+        self.attached(adapter, true)
+    }
+
+    /// [`with_adapter`](Self::with_adapter) with every part, whether or not it does anything yet: to know, one would have
+    /// to wait for the device.
+    pub(crate) fn with_whole_adapter(&self, adapter: &Adapter) -> Result<Self> {
+        self.attached(adapter, false)
+    }
+
+    fn attached(&self, adapter: &Adapter, sparing: bool) -> Result<Self> {
         let mut network = self.without_adapter();
         let mut corrections: HashMap<&str, &Lora> = adapter.lora().collect();
         let mut misfit = None;
@@ -113,7 +123,7 @@ impl SegVol {
             let ([input, output], [rank, a]) = (layer.sizes(), lora.a.lazy_shape().dims());
             if a != input || lora.b.lazy_shape().dims() != [output, rank] {
                 misfit = Some(format!("its correction of {name} is for {a} inputs, the layer has {input} to {output}"));
-            } else if !lora.is_zero() {
+            } else if !(sparing && lora.is_zero()) {
                 layer.set_lora(Some(lora.clone()));
             }
         });
@@ -127,7 +137,7 @@ impl SegVol {
             });
         }
         if let (Some(config), Some(prior)) = (&adapter.config().prior, adapter.prior())
-            && !prior.is_identity()
+            && !(sparing && prior.is_identity())
         {
             network.prior = Some((config.clone(), prior.clone()));
         }

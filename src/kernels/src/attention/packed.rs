@@ -8,8 +8,8 @@ use crate::tile::{Layout, Left, PANEL, TILE, product};
 use rayon::prelude::*;
 use std::cell::Cell;
 
-/// Queries below which packing keys and values does not pay.
-pub(super) const LEAST_QUERIES: usize = 96;
+/// Queries, and keys, below which packing does not pay.
+pub(super) const LEAST: usize = 96;
 /// Queries of one block: its scores (192 KiB) and the keys and values they meet stay in the second cache.
 const BLOCK_QUERIES: usize = 8 * TILE;
 
@@ -64,38 +64,27 @@ pub(super) unsafe fn attention(
         value_length: keys * value_dim.next_multiple_of(PANEL),
         block_keys: block_keys.next_multiple_of(PANEL),
     };
-    let length = head.key_length + head.value_length;
+    let all_heads = batch * heads;
+    let length = all_heads * (head.key_length + head.value_length);
     let mut kept = PACKED.take();
-    if kept.len() < batch * heads * length {
-        kept.resize(batch * heads * length, 0.0);
+    if kept.len() < length {
+        kept.resize(length, 0.0);
     }
-    let packed = &mut kept[..batch * heads * length];
-    packed.par_chunks_exact_mut(length).enumerate().for_each(|(index, packed)| {
-        let (to_keys, to_values) = packed.split_at_mut(head.key_length);
-        let (k, v) = (k.head(index / heads, index % heads), v.head(index / heads, index % heads));
-        for (panel, to) in to_keys.chunks_exact_mut(head_dim * PANEL).enumerate() {
-            let first = panel * PANEL;
-            let columns = PANEL.min(keys - first);
-            for (channel, to) in to.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-                for (key, to) in to[..columns].iter_mut().enumerate() {
-                    *to = k.at(first + key, channel);
-                }
-                to[columns..].fill(0.0);
-            }
-        }
-        for (panel, to) in to_values.chunks_exact_mut(keys * PANEL).enumerate() {
-            let first = panel * PANEL;
-            let columns = PANEL.min(value_dim - first);
-            for (key, to) in to.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-                for (channel, to) in to[..columns].iter_mut().enumerate() {
-                    *to = v.at(key, first + channel);
-                }
-                to[columns..].fill(0.0);
-            }
-        }
+    let (all_keys, all_values) = kept[..length].split_at_mut(all_heads * head.key_length);
+    let panels = keys.div_ceil(PANEL);
+    all_keys.par_chunks_exact_mut(head_dim * PANEL).enumerate().for_each(|(index, panel)| {
+        let k = k.head(index / panels / heads, index / panels % heads);
+        let first = index % panels * PANEL;
+        fill(panel, PANEL.min(keys - first), |channel, key| k.at(first + key, channel));
+    });
+    let panels = value_dim.div_ceil(PANEL);
+    all_values.par_chunks_exact_mut(keys * PANEL).enumerate().for_each(|(index, panel)| {
+        let v = v.head(index / panels / heads, index / panels % heads);
+        let first = index % panels * PANEL;
+        fill(panel, PANEL.min(value_dim - first), |key, channel| v.at(key, first + channel));
     });
 
-    let packed = &*packed;
+    let (all_keys, all_values) = (&*all_keys, &*all_values);
     let (width, blocks) = (heads * value_dim, queries.div_ceil(BLOCK_QUERIES));
     let output = SharedOutput::new(out);
     (0..batch * heads * blocks).into_par_iter().with_max_len(1).for_each(|task| {
@@ -120,10 +109,24 @@ pub(super) unsafe fn attention(
         // checked, and no other task's. `out` is borrowed mutably until all are done.
         let out = unsafe { output.at((item * queries + first) * width + index % heads * value_dim) };
         // SAFETY: as above, and the processor has AVX-512 by the caller's promise.
-        unsafe { attend(cpu, &head, &packed[index * length..][..length], &mut scratch, rows, out, width) };
+        unsafe {
+            let keys = &all_keys[index * head.key_length..][..head.key_length];
+            let values = &all_values[index * head.value_length..][..head.value_length];
+            attend(cpu, &head, [keys, values], &mut scratch, rows, out, width);
+        }
         SCRATCH.set(scratch);
     });
     PACKED.set(kept);
+}
+
+/// Fills a panel with `element(row, column)`; columns from `columns` on are zero.
+fn fill(panel: &mut [f32], columns: usize, element: impl Fn(usize, usize) -> f32) {
+    for (row, to) in panel.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+        for (column, to) in to[..columns].iter_mut().enumerate() {
+            *to = element(row, column);
+        }
+        to[columns..].fill(0.0);
+    }
 }
 
 /// Attention of one block of queries.
@@ -133,7 +136,7 @@ pub(super) unsafe fn attention(
 unsafe fn attend(
     cpu: Cpu,
     head: &Head,
-    packed: &[f32],
+    [key_panels, value_panels]: [&[f32]; 2],
     scratch: &mut Scratch,
     rows: usize,
     out: *mut f32,
@@ -145,7 +148,6 @@ unsafe fn attend(
     if scores.len() < rows * stride {
         scores.resize(rows * stride, 0.0);
     }
-    let (key_panels, value_panels) = packed.split_at(head.key_length);
     let queries = Left { data: &scratch.queries, rows, layout: Layout::Tiles };
     let mut state = State::default();
     let panels = head.block_keys / PANEL;

@@ -101,15 +101,15 @@ fn attention_agrees_with_f64_on_every_instruction_set() {
 #[test]
 fn projections_are_read_in_place() {
     // [batch, tokens, 3 * heads * dim] for q and k; v transposed, channels before tokens.
-    let shape = shape(2, 3, 70, 70, 16, 20);
+    let shape = shape(2, 3, 130, 130, 16, 20);
     let width = 3 * 3 * 16;
-    let qkv = random(2 * 70 * width, 1);
-    let strides = [70 * width, 16, width, 1];
+    let qkv = random(2 * 130 * width, 1);
+    let strides = [130 * width, 16, width, 1];
     let q = View { data: &qkv, strides };
     let k = View { data: &qkv[3 * 16..], strides };
-    let values = random(2 * 3 * 20 * 70, 2);
-    let v = View { data: &values, strides: [3 * 20 * 70, 20 * 70, 1, 70] };
-    let mut out = vec![f32::NAN; 2 * 70 * 3 * 20];
+    let values = random(2 * 3 * 20 * 130, 2);
+    let v = View { data: &values, strides: [3 * 20 * 130, 20 * 130, 1, 130] };
+    let mut out = vec![f32::NAN; 2 * 130 * 3 * 20];
     attention(&shape, q, k, v, 0.25, &mut out);
     assert!(max_error(&out, &reference(&shape, q, k, v, 0.25)) < 1e-5);
 }

@@ -5,7 +5,7 @@
 //! graph; the activations of six decoder passes never exist at once, and with checkpointing those of one encoder block.
 
 use super::loss::{LossKind, modality_loss, window_loss};
-use super::optimiser::{Optimiser, OptimiserConfig};
+use super::optimiser::{Optimiser, OptimiserConfig, numbers};
 use crate::adapter::{Adapter, AdapterContext, Weights};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -181,8 +181,8 @@ impl Learner {
             return Ok(Tape { network: base, weights: None, plain: self.base.clone() });
         };
         let weights = parameters::tracked(adapter.weights().clone(), |_| true);
-        let network = base.with_adapter(&adapter.with_weights(weights.clone()))?;
-        Ok(Tape { network, weights: Some(weights), plain: self.base.with_adapter(adapter)? })
+        let network = base.with_whole_adapter(&adapter.with_weights(weights.clone()))?;
+        Ok(Tape { network, weights: Some(weights), plain: self.base.with_whole_adapter(adapter)? })
     }
 
     /// Losses of a sample and the gradients of everything that learns, by name and in the layout of a checkpoint.
@@ -191,7 +191,8 @@ impl Learner {
     /// A loss that is not a number.
     pub fn gradients(&self, sample: &Sample) -> Result<(Losses, NamedTensors)> {
         let mut sums = NamedGradients::new();
-        let losses = self.add_gradients(&self.tape()?, sample, &mut sums)?;
+        let losses = self.add_gradients(&self.tape()?, sample, &mut sums);
+        let losses = self.read(vec![losses])?.remove(0);
         let mut shapes = parameters::shapes(&self.base);
         shapes.extend(self.adapter.iter().flat_map(|adapter| parameters::shapes(adapter.weights())));
         let public = |(name, tensor): (String, _)| {
@@ -200,7 +201,7 @@ impl Learner {
         Ok((losses, parameters::named(shapes, sums).into_iter().map(public).collect()))
     }
 
-    fn add_gradients(&self, tape: &Tape, sample: &Sample, sums: &mut NamedGradients) -> Result<Losses> {
+    fn add_gradients(&self, tape: &Tape, sample: &Sample, sums: &mut NamedGradients) -> Pending {
         let encoder_learns = self.encoder_learns() && sample.embedding.is_none();
         let encoder = tape.plain.image_encoder();
         let encoded = match &sample.embedding {
@@ -224,13 +225,12 @@ impl Learner {
             weights: fused.effect.weights.as_ref().map(cut),
         };
         let mut asked = Asked::default();
-        let mut losses = Losses::default();
+        let mut losses = Pending::default();
         for prompts in &sample.prompts {
             let masks = tape.network.decode(image.clone(), self.model.image_encoder.grid(), prompts, &effect);
             let logits = SegVol::upsample(masks.low_res, self.model.image_encoder.image_size);
             let loss = window_loss(self.config.loss, logits, sample.target.clone());
-            losses.parts.push((loss.dice, loss.bce));
-            losses.total += scalar(&loss.total)?;
+            losses.parts.push([loss.dice, loss.bce]);
             if !loss.total.is_tracked() {
                 continue;
             }
@@ -261,8 +261,7 @@ impl Learner {
             && let (Some(logits), Some(row)) = (fused.modality_logits, self.modality_target(&sample.context))
         {
             let loss = modality_loss(logits, &[Some(row)]);
-            losses.modality = scalar(&loss)?;
-            losses.total += self.config.modality_loss_weight * losses.modality;
+            losses.modality = Some(loss.clone().without_autodiff());
             outputs.push(loss * self.config.modality_loss_weight);
         }
         let mut by_embedding = asked.image;
@@ -273,7 +272,34 @@ impl Learner {
         if let (true, Some(gradient)) = (encoder_learns, by_embedding) {
             self.back_through_encoder(tape, sample, encoded, gradient, sums);
         }
-        Ok(losses)
+        losses
+    }
+
+    /// Waits for the losses of some samples.
+    fn read(&self, samples: Vec<Pending>) -> Result<Vec<Losses>> {
+        let sizes: Vec<(usize, bool)> =
+            samples.iter().map(|losses| (losses.parts.len(), losses.modality.is_some())).collect();
+        let scalars = samples.into_iter().flat_map(|losses| losses.parts.into_iter().flatten().chain(losses.modality));
+        let values = numbers(scalars.collect());
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(diverged("the loss"));
+        }
+        let mut values = values.into_iter();
+        let mut next = || values.next().expect("a number for each scalar");
+        let read = |(parts, modality): (usize, bool)| {
+            let mut losses = Losses::default();
+            for _ in 0..parts {
+                let (dice, bce) = (next(), next());
+                losses.parts.push((dice.into(), bce.into()));
+                losses.total += f64::from(dice + bce);
+            }
+            if modality {
+                losses.modality = next().into();
+                losses.total += self.config.modality_loss_weight * losses.modality;
+            }
+            losses
+        };
+        Ok(sizes.into_iter().map(read).collect())
     }
 
     fn back_through_encoder(
@@ -321,7 +347,7 @@ impl Learner {
             // Each with a graph of its own: graphs that share a leaf wait for one another.
             let one = |sample: &Sample| {
                 let mut sums = NamedGradients::new();
-                let losses = self.add_gradients(&self.tape()?, sample, &mut sums)?;
+                let losses = self.add_gradients(&self.tape()?, sample, &mut sums);
                 Ok((losses, sums))
             };
             // Added up in the order of the samples, whoever was done first.
@@ -338,9 +364,10 @@ impl Learner {
         } else {
             let tape = self.tape()?;
             for sample in samples {
-                all.push(self.add_gradients(&tape, sample, &mut sums)?);
+                all.push(self.add_gradients(&tape, sample, &mut sums));
             }
         }
+        let all = self.read(all)?;
         let share = 1.0 / samples.len().max(1) as f64;
         for gradient in sums.values_mut() {
             *gradient = gradient.clone() * share;
@@ -400,17 +427,16 @@ impl Learner {
             None => network.image_encoder().forward(sample.image.clone()),
         };
         let fused = network.fuse(embedding, &sample.context);
-        let mut losses = Losses::default();
+        let mut losses = Pending::default();
         let mut all = Vec::with_capacity(sample.prompts.len());
         for prompts in &sample.prompts {
             let masks = network.decode(fused.image.clone(), self.model.image_encoder.grid(), prompts, &fused.effect);
             let logits = SegVol::upsample(masks.low_res, self.model.image_encoder.image_size);
             let loss = window_loss(self.config.loss, logits.clone(), sample.target.clone());
-            losses.total += scalar(&loss.total)?;
-            losses.parts.push((loss.dice, loss.bce));
+            losses.parts.push([loss.dice, loss.bce]);
             all.push(logits);
         }
-        Ok((losses, all))
+        Ok((self.read(vec![losses])?.remove(0), all))
     }
 
     /// Everything that changes, by name: weights, the optimiser's moments and its count of steps.
@@ -487,6 +513,14 @@ struct Encoded {
     stages: Vec<Tensor<3>>,
 }
 
+/// The losses of a sample, still on the device: what follows is handed to it without waiting for them.
+#[derive(Default)]
+struct Pending {
+    /// Dice loss and cross-entropy of each combination of prompts.
+    parts: Vec<[Tensor<1>; 2]>,
+    modality: Option<Tensor<1>>,
+}
+
 /// What the decoder asks of its inputs: gradients, added up over the combinations of prompts.
 #[derive(Default)]
 struct Asked {
@@ -507,11 +541,6 @@ impl Asked {
         sum(&mut self.tokens, tokens);
         sum(&mut self.weights, weights);
     }
-}
-
-fn scalar(loss: &Tensor<1>) -> Result<f64> {
-    let value = f64::from(loss.clone().without_autodiff().into_scalar::<f32>());
-    if value.is_finite() { Ok(value) } else { Err(diverged("the loss")) }
 }
 
 fn diverged(what: &str) -> Error {

@@ -51,6 +51,14 @@ const MOMENT_2: &str = "moment2.";
 const UPDATES: &str = "updates.";
 const STEPS: &str = "steps";
 
+/// Numbers that lie on the device, each `[1]`: read at once, since every read waits for all that was asked before.
+pub(super) fn numbers(scalars: Vec<Tensor<1>>) -> Vec<f32> {
+    if scalars.is_empty() {
+        return Vec::new();
+    }
+    Tensor::cat(scalars, 0).into_data().try_into_vec().expect("float32")
+}
+
 impl Optimiser {
     pub(super) fn new(config: OptimiserConfig) -> Self {
         let adamw = AdamWConfig::new()
@@ -72,8 +80,8 @@ impl Optimiser {
 
     /// Shortens the gradient as a whole to the longest there may be; returns its norm before.
     pub(super) fn clip(&self, gradients: &mut NamedGradients) -> f64 {
-        let square = |gradient: &Tensor<1>| f64::from(gradient.clone().square().sum().into_scalar::<f32>());
-        let norm = gradients.values().map(square).sum::<f64>().sqrt();
+        let squares: Vec<Tensor<1>> = gradients.values().map(|gradient| gradient.clone().square().sum()).collect();
+        let norm = numbers(squares).into_iter().map(f64::from).sum::<f64>().sqrt();
         if let Some(limit) = self.config.clip_norm.filter(|&limit| norm > limit) {
             // As PyTorch's clip_grad_norm_ does it.
             let factor = limit / (norm + 1e-6);

@@ -145,3 +145,61 @@ impl<R: Rng> Body<'_, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Use, generator};
+
+    /// Two structures of a tissue side by side, each of 8 x 8 x 8 voxels, one voxel of air around them.
+    fn pair(tissue: Tissue, random: &mut impl Rng) -> Scene {
+        let mut scene = Scene::new([18, 10, 10], [2.0; 3], Tissue::Air, (0.0, 50.0), random);
+        let labels = [scene.structure("one", tissue), scene.structure("two", tissue)];
+        for index in 0..scene.labels.len() {
+            let (x, y, z) = (index % 18, index / 18 % 10, index / 180);
+            if (1..17).contains(&x) && (1..9).contains(&y) && (1..9).contains(&z) {
+                scene.labels[index] = labels[usize::from(x > 8)];
+            }
+        }
+        scene
+    }
+
+    fn count(scene: &Scene, tissue: Tissue) -> usize {
+        scene.labels.iter().filter(|&&label| scene.tissues[usize::from(label)] == tissue).count()
+    }
+
+    #[test]
+    fn bones_keep_a_rind_and_their_marrow_belongs_to_them() {
+        let mut scene = pair(Tissue::Bone, &mut generator(1, Use::Phantom, 0));
+        let is_bone = |scene: &Scene, label: u8| scene.tissues.get(usize::from(label)) == Some(&Tissue::Bone);
+        scene.core(is_bone, 2, Tissue::Marrow);
+        // Two voxels of cortex on every side, also where the bones touch.
+        assert_eq!(count(&scene, Tissue::Marrow), 2 * 4 * 4 * 4);
+        for structure in &scene.structures {
+            let voxels = scene.labels.iter().filter(|label| structure.labels.contains(label)).count();
+            assert_eq!((structure.labels.len(), voxels), (2, 8 * 8 * 8), "{}", structure.name);
+        }
+    }
+
+    #[test]
+    fn fat_lies_between_muscles_but_not_within_one_structure() {
+        let (mut fat, mut within) = (0, 0);
+        for seed in 0..8 {
+            let random = &mut generator(seed, Use::Phantom, 0);
+            let noise = Noise::new(random);
+            let mut scene = pair(Tissue::Muscle, random);
+            scene.septa(&noise, random);
+            let parted = count(&scene, Tissue::Fat) + count(&scene, Tissue::Septum);
+            assert_eq!(parted + count(&scene, Tissue::Muscle), 2 * 8 * 8 * 8);
+            // Nowhere but in the layer where they touch.
+            assert!(parted <= 8 * 8, "{parted}");
+            fat += parted;
+
+            let mut scene = pair(Tissue::Muscle, random);
+            scene.union("both", vec![1, 2]);
+            scene.septa(&noise, random);
+            within += count(&scene, Tissue::Fat) + count(&scene, Tissue::Septum);
+        }
+        assert!(fat > 50 && within == 0, "{fat}, {within}");
+    }
+}
