@@ -8,6 +8,7 @@
 use crate::cache::Key;
 use crate::error::Result;
 use crate::guided::found_and_pointed;
+use crate::guided_filter::guided_filter;
 use crate::hooks::{Hooks, Stage};
 use crate::outcome::Report;
 use crate::prepare::{BACKGROUND_LOGIT, Prepared, TrainingVolume};
@@ -22,6 +23,8 @@ const SHARE: f32 = 2.0 / 3.0;
 const MAGNIFICATION: f32 = 2.0;
 /// How much wider each further look around points is.
 const WIDEN: f32 = 1.6;
+/// Logits of more than this are as sure as can be: lest a single one outweighs all its neighbours.
+const CERTAIN: f32 = 8.0;
 /// Share of the voxels of a window's face that a mask may touch before it counts as running out of the window.
 const TOUCHING: f32 = 0.01;
 
@@ -63,6 +66,27 @@ impl Frame {
             self.start[axis] - half <= 0.0
                 && self.start[axis] + (self.count[axis] as f32 - 0.5) * self.step[axis] >= size[axis] as f32 - 1.0
         })
+    }
+
+    /// Moves the borders of what was restored to the edges of the image, where the window has been.
+    fn follow_edges(&self, logits: &mut [f32], image: &[f32], size: Dhw) {
+        let [low, high] = self.corners(size);
+        let block: Dhw = std::array::from_fn(|axis| high[axis] + 1 - low[axis]);
+        let row = |d: usize, h: usize| ((low[0] + d) * size[1] + low[1] + h) * size[2] + low[2];
+        let rows = || (0..block[0]).flat_map(|d| (0..block[1]).map(move |h| row(d, h)));
+        let cut = |data: &[f32]| rows().flat_map(|at| &data[at..at + block[2]]).copied().collect::<Vec<f32>>();
+        let own = cut(logits);
+        let bounded: Vec<f32> = own.iter().map(|logit| logit.clamp(-CERTAIN, CERTAIN)).collect();
+        // As far as a voxel of the window reaches.
+        let radius = self.step.map(|step| ((step / 2.0).round() as usize).max(1));
+        let filtered = guided_filter(&bounded, &cut(image), block, radius);
+        let mut values = own.iter().zip(filtered);
+        for at in rows() {
+            for (logit, (&own, filtered)) in logits[at..at + block[2]].iter_mut().zip(&mut values) {
+                // What the window did not reach stays so.
+                *logit = if own == BACKGROUND_LOGIT { own } else { filtered };
+            }
+        }
     }
 
     /// A place on the crop, in voxels of the window.
@@ -236,7 +260,9 @@ impl Session {
             mask = Some(logits.iter().map(|&logit| f32::from(logit > 0.0)).collect());
         }
         hooks.step(Stage::ZoomIn, passes, passes)?;
-        Ok(frame.restore(&logits, size, BACKGROUND_LOGIT))
+        let mut logits = frame.restore(&logits, size, BACKGROUND_LOGIT);
+        frame.follow_edges(&mut logits, &prepared.image, size);
+        Ok(logits)
     }
 
     /// Follows points outwards: logits on the crop of the first window that the mask does not run out of.

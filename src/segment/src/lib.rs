@@ -8,6 +8,7 @@ mod cache;
 mod error;
 mod focus;
 mod guided;
+mod guided_filter;
 mod hooks;
 mod memory;
 mod model;
