@@ -36,7 +36,7 @@ pub(crate) struct PretrainArgs {
     /// Steps between checkpoints
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub checkpoint_every: u64,
-    /// A model to go on from, instead of random weights; its number of blocks may be another
+    /// A model of the same architecture to go on from, instead of random weights
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
     /// Go on with an unfinished run

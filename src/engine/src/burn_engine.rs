@@ -191,7 +191,9 @@ fn working_bytes(config: &ModelConfig, precision: Precision) -> u64 {
     let decoder = decoder + if config.prompt_encoder.dense { window * (9 + 6 * config.dense_channels()[2]) } else { 0 };
     let rounded = match precision {
         Precision::F32 => 0,
-        Precision::Bf16 | Precision::F16 => image.num_layers * 2 * image.embed_dim * (2 * image.embed_dim + image.mlp_dim),
+        Precision::Bf16 | Precision::F16 => {
+            image.num_layers * 2 * image.embed_dim * (2 * image.embed_dim + image.mlp_dim)
+        }
     };
     4 * (encoder.max(decoder) + 2 * window) as u64 + 2 * rounded as u64
 }

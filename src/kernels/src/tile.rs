@@ -81,14 +81,7 @@ pub(crate) enum Layout {
 /// # Safety
 /// The processor has AVX-512F. `out` holds the rows of `left`, each of `width` and `stride` apart, and nobody else uses
 /// them; `width` is at most [`PANEL`].
-pub(crate) unsafe fn product(
-    left: Left,
-    panel: &[f32],
-    out: *mut f32,
-    stride: usize,
-    width: usize,
-    accumulate: bool,
-) {
+pub(crate) unsafe fn product(left: Left, panel: &[f32], out: *mut f32, stride: usize, width: usize, accumulate: bool) {
     let inner = panel.len() / PANEL;
     let Some(last) = left.rows.checked_sub(1) else { return };
     let row_stride = match left.layout {

@@ -105,9 +105,6 @@ pub struct PromptEncoderConfig {
     /// Whether there is a dense prompt path: see [`DensePrompt`](crate::dense_prompt::DensePrompt). It needs patches of
     /// 8 x 8 x 8 voxels and an `embed_dim` that 16 divides.
     pub dense: bool,
-    /// Further residual blocks of that path at a quarter of the window's resolution: so many before the image tokens and
-    /// as many after the first up-scaling.
-    pub dense_blocks: usize,
 }
 
 /// The two-way transformer, the up-scaling and the heads that make masks.
@@ -224,7 +221,7 @@ impl Default for TextEncoderConfig {
 
 impl Default for PromptEncoderConfig {
     fn default() -> Self {
-        Self { mixed_axes: true, dense: false, dense_blocks: 0 }
+        Self { mixed_axes: true, dense: false }
     }
 }
 
@@ -387,7 +384,6 @@ impl ModelConfig {
                 format!("prompt_encoder.dense needs image_encoder.patch_size [8, 8, 8], not {:?}", image.patch_size)
             })?;
             divides("16 (the dense prompt path)", 16, "image_encoder.embed_dim", image.embed_dim)?;
-            within("prompt_encoder.dense_blocks", self.prompt_encoder.dense_blocks, 0, 64)?;
         }
         divides("8 (the decoder's up-scaling)", 8, "image_encoder.embed_dim", image.embed_dim)
     }
@@ -452,7 +448,7 @@ impl ModelConfig {
             [decoder.num_layers, decoder.mlp_dim, decoder.num_mask_tokens, decoder.iou_head_hidden].map(|n| n as u128);
         let decoder = (layers + 1) * (12 * width * width + 2 * width * decoder_mlp)
             + 3 * masks * width * width
-            + if self.prompt_encoder.dense { (4 + 4 * self.prompt_encoder.dense_blocks as u128) * width * width } else { 0 }
+            + if self.prompt_encoder.dense { 4 * width * width } else { 0 }
             + decoder.iou_head_depth as u128 * (hidden + width) * (hidden + masks)
             // The up-scaling: two transposed convolutions, and a norm with a weight and a bias per element.
             + 3 * width * width

@@ -23,7 +23,6 @@ pub struct DensePrompt {
     encode: Vec<ResidualBlock>,
     up: UpConv,
     refine: Vec<ResidualBlock>,
-    deep: Vec<ResidualBlock>,
     depth: usize,
     height: usize,
     width: usize,
@@ -53,16 +52,10 @@ impl DensePrompt {
             encode: vec![block(half), block(half), block(quarter)],
             up: UpConv::new(half, full, device),
             refine: vec![block(quarter), block(half), block(half), block(full)],
-            deep: (0..2 * config.prompt_encoder.dense_blocks).map(|_| block(quarter)).collect(),
             depth,
             height,
             width,
         }
-    }
-
-    /// The further blocks at a quarter of the resolution: those before the tokens, and those after the up-scaling.
-    fn deep(&self) -> [&[ResidualBlock]; 2] {
-        self.deep.split_at(self.deep.len() / 2).into()
     }
 
     /// The window's size.
@@ -83,8 +76,6 @@ impl DensePrompt {
         let half = self.encode[1].forward(self.encode[0].forward(half, self.size(2)), self.size(2));
         let quarter = self.down[1].forward(gather_blocks(half.clone(), self.size(2)));
         let quarter = self.encode[2].forward(quarter, self.size(4));
-        let [before, _] = self.deep();
-        let quarter = before.iter().fold(quarter, |x, block| block.forward(x, self.size(4)));
         let tokens = self.down[2].forward(gather_blocks(quarter.clone(), self.size(4)));
         DenseFeatures { tokens, skips: [quarter, half, full] }
     }
@@ -101,9 +92,7 @@ impl DensePrompt {
             let [_, voxels, count, channels] = taps.dims();
             scatter_blocks(taps.reshape([1, voxels, count * channels]), size)
         };
-        let [_, after] = self.deep();
-        let x = after.iter().fold(first + quarter, |x, block| block.forward(x, self.size(4)));
-        let x = self.refine[0].forward(x, self.size(4));
+        let x = self.refine[0].forward(first + quarter, self.size(4));
         let x = self.refine[1].forward(up(second, x, self.size(2)) + half, self.size(2));
         let x = self.refine[2].forward(x, self.size(2));
         self.refine[3].forward(up(&self.up, x, self.size(1)) + full, self.size(1))

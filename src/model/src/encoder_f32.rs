@@ -35,10 +35,8 @@ pub(crate) fn forward(blocks: &[TransformerBlock], tokens: Tensor<3>) -> Tensor<
         let qkv = &mut wide[..rows * 3 * width];
         Layer::new(&block.attn.qkv).forward(&narrow, Epilogue::None, qkv);
         let (heads, head_dim) = (block.attn.num_heads, width / block.attn.num_heads);
-        let part = |part: usize| View {
-            data: &qkv[part * width..],
-            strides: [count * 3 * width, head_dim, 3 * width, 1],
-        };
+        let part =
+            |part: usize| View { data: &qkv[part * width..], strides: [count * 3 * width, head_dim, 3 * width, 1] };
         let shape = AttentionShape { batch, heads, queries: count, keys: count, head_dim, value_dim: head_dim };
         attention(&shape, part(0), part(1), part(2), (head_dim as f32).powf(-0.5), &mut narrow);
         Layer::new(&block.attn.out_proj).forward(&narrow, Epilogue::Add(&stream), &mut next);

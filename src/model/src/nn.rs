@@ -332,9 +332,7 @@ pub(crate) mod flex {
     /// Whether everything lies on the device, and the weight in memory as a checkpoint stores it, one row per output:
     /// the layout the kernel reads. A weight drawn at random or replaced in training may lie the other way round.
     pub(crate) fn linear_runs_here(layer: &Linear, input: &Tensor<3>, epilogue: Epilogue) -> bool {
-        runs_here(input)
-            && !matches!(epilogue, Epilogue::Add(residual) if !runs_here(residual))
-            && is_row_major(layer)
+        runs_here(input) && !matches!(epilogue, Epilogue::Add(residual) if !runs_here(residual)) && is_row_major(layer)
     }
 
     /// Whether the weight lies on the device, and as a checkpoint stores it.

@@ -161,9 +161,7 @@ fn dense_prompt(list: &mut List, config: &ModelConfig) {
         list.bias(module, &[output]);
     };
     conv("dense_prompt.stem", INPUT_CHANNELS, full);
-    let deep = vec![quarter; 2 * config.prompt_encoder.dense_blocks];
-    let blocks =
-        [("encode", &[half, half, quarter][..]), ("refine", &[quarter, half, half, full]), ("deep", &deep[..])];
+    let blocks = [("encode", &[half, half, quarter][..]), ("refine", &[quarter, half, half, full])];
     for (part, channels) in blocks {
         for (index, &channels) in channels.iter().enumerate() {
             conv(&format!("dense_prompt.{part}.{index}.conv"), channels, channels);

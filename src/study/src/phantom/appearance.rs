@@ -52,18 +52,13 @@ impl Appearance {
     pub(crate) fn new(tissues: &[Tissue], look: Look, random: &mut impl Rng) -> Self {
         let unit = if look == Look::Ct { 1000.0 } else { 1.0 };
         let classes = classes(look, random);
-        // Where many regions share few grey values, neighbours are often alike.
-        let palette: Vec<f32> = (0..random.random_range(3..7)).map(|_| any(look, random)).collect();
-        let alike = random.random_bool(0.5);
         let enhanced = random.random_bool(0.6);
         let dull = between(random, 0.0, 0.05) * unit;
         let paints = tissues
             .iter()
             .map(|&tissue| {
                 let class = if tissue == Tissue::Abstract || look == Look::Any {
-                    if alike { palette[random.random_range(0..palette.len())] } else { any(look, random) }
-                } else if tissue == Tissue::Lumen {
-                    lumen(look, random)
+                    if look == Look::Ct { between(random, -250.0, 400.0) } else { between(random, 0.0, 1.0) }
                 } else {
                     classes[tissue as usize]
                 };
@@ -78,8 +73,7 @@ impl Appearance {
                             10.0
                         }
                     }
-                    (Look::Ct, Tissue::Bone | Tissue::Marrow | Tissue::Lesion) => 60.0,
-                    (Look::Ct, Tissue::Lumen | Tissue::Septum) => 10.0,
+                    (Look::Ct, Tissue::Bone | Tissue::Lesion) => 60.0,
                     (Look::Ct, _) => 20.0,
                     (_, Tissue::Air) => 0.01,
                     (_, Tissue::GreyMatter | Tissue::WhiteMatter) => 0.02,
@@ -90,9 +84,7 @@ impl Appearance {
                     (Look::Ct, Tissue::Bowel) if random.random_bool(0.6) => {
                         Some(if random.random_bool(0.6) { -900.0 } else { between(random, 60.0, 350.0) })
                     }
-                    (Look::Ct, Tissue::Marrow) if random.random_bool(0.5) => Some(mean * between(random, 0.3, 1.8)),
-                    // Faeces: gas and what is not.
-                    (_, Tissue::Lumen) if random.random_bool(0.3) => Some(lumen(look, random)),
+                    (Look::Ct, Tissue::Bone) => Some(mean * between(random, 0.3, 1.6)),
                     (_, Tissue::Bowel | Tissue::Abstract) if random.random_bool(0.4) => {
                         Some(between(random, 0.0, 1.0) * unit * 0.5)
                     }
@@ -101,9 +93,7 @@ impl Appearance {
                     }
                     _ => None,
                 };
-                let textured = if look == Look::Ct {
-                    between(random, 0.0, if tissue == Tissue::Marrow { 60.0 } else { 20.0 })
-                } else { between(random, 0.0, 0.09) };
+                let textured = if look == Look::Ct { between(random, 0.0, 20.0) } else { between(random, 0.0, 0.09) };
                 Paint {
                     mean,
                     texture: if tissue == Tissue::Air { dull * 0.2 } else { textured },
@@ -204,30 +194,13 @@ impl Appearance {
     }
 }
 
-/// A grey value of no tissue.
-fn any(look: Look, random: &mut impl Rng) -> f32 {
-    if look == Look::Ct { between(random, -250.0, 400.0) } else { between(random, 0.0, 1.0) }
-}
-
-/// Gas, fluid, or a contrast agent.
-fn lumen(look: Look, random: &mut impl Rng) -> f32 {
-    match (look, random.random_range(0..10)) {
-        (Look::Ct, 0..3) => -950.0,
-        (Look::Ct, 3..8) => between(random, 0.0, 50.0),
-        (Look::Ct, _) => between(random, 60.0, 400.0),
-        (_, 0..3) => between(random, 0.0, 0.05),
-        _ => between(random, 0.05, 1.0),
-    }
-}
-
 /// Mean intensity of each tissue in a scan.
-fn classes(look: Look, random: &mut impl Rng) -> [f32; 16] {
+fn classes(look: Look, random: &mut impl Rng) -> [f32; 13] {
     let enhanced = random.random_bool(0.6);
     if look == Look::Ct {
         let vessel = if enhanced { between(random, 90.0, 320.0) } else { 40.0 };
         let organ = if enhanced { between(random, 60.0, 140.0) } else { 55.0 };
-        let bone = between(random, 250.0, 1000.0);
-        let marrow = between(random, -20.0, 260.0);
+        let bone = between(random, 200.0, 600.0);
         return [
             -1000.0,
             -850.0,
@@ -241,9 +214,6 @@ fn classes(look: Look, random: &mut impl Rng) -> [f32; 16] {
             38.0,
             28.0,
             between(random, 10.0, 110.0),
-            marrow,
-            0.0,
-            between(random, -90.0, 10.0),
             0.0,
         ];
     }
@@ -263,9 +233,6 @@ fn classes(look: Look, random: &mut impl Rng) -> [f32; 16] {
         of(0.25, 0.75),
         of(0.25, 0.85),
         of(0.05, 1.0),
-        of(0.1, 0.9) * 0.5 + 0.5 * fat,
-        0.5,
-        0.5 * fat + of(0.0, 0.3),
         0.5,
     ]
 }

@@ -76,28 +76,6 @@ impl<R: Rng> Body<'_, R> {
         self.scene.tube(label, &path, over);
     }
 
-    /// A piece of bowel, with what is in it.
-    pub(super) fn bowel(&mut self, name: &str, points: &[([f32; 3], f32)], jitter: f32, over: &[u8]) {
-        let label = self.scene.structure(name, Tissue::Bowel);
-        let path = self.path(points, jitter);
-        self.scene.tube(label, &path, over);
-        self.lumen(label, &path);
-    }
-
-    /// The finished scene: bones get their marrow, and what touches a layer of fat.
-    pub(super) fn finish(mut self) -> Scene {
-        if self.random.random_bool(0.85) {
-            self.scene.septa(&self.noise, self.random);
-        }
-        let finest = self.scene.spacing.iter().copied().fold(f32::INFINITY, f32::min);
-        if self.random.random_bool(0.9) {
-            let cortex = between(self.random, 1.5, 5.0);
-            let is_bone = |scene: &Scene, label: u8| scene.tissues.get(usize::from(label)) == Some(&Tissue::Bone);
-            self.scene.core(is_bone, ((cortex / finest).round() as usize).max(1), Tissue::Marrow);
-        }
-        self.scene.finished()
-    }
-
     /// Small round things inside an organ, part of it and structures of their own.
     pub(super) fn lesions(&mut self, organ: u8, name: &str, tissue: Tissue, radius: [f32; 2]) {
         let inside: Vec<usize> =

@@ -92,5 +92,5 @@ pub(crate) fn head(size: [usize; 3], spacing: [f32; 3], random: &mut impl Rng) -
     let mut brain = vec![grey, white, cerebellum, stem, ventricles];
     brain.extend(nuclei);
     body.scene.union("brain", brain);
-    body.finish()
+    body.scene.finished()
 }

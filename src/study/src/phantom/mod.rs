@@ -6,7 +6,6 @@
 
 mod appearance;
 mod body;
-mod details;
 mod head;
 mod noise;
 mod scene;

@@ -12,19 +12,12 @@ pub(crate) enum Tissue {
     Muscle,
     Organ,
     Vessel,
-    /// The hard outside of a bone.
     Bone,
     Fluid,
     Bowel,
     GreyMatter,
     WhiteMatter,
     Lesion,
-    /// The inside of a bone.
-    Marrow,
-    /// What is in the bowel.
-    Lumen,
-    /// Fat too thin to be seen as such.
-    Septum,
     /// Of no anatomy: looks like anything.
     Abstract,
 }

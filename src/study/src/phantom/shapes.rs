@@ -54,12 +54,6 @@ pub(crate) fn scene(size: [usize; 3], spacing: [f32; 3], random: &mut impl Rng) 
             _ => scene.tube(label, &walk(centre, random), &[]),
         }
     }
-    if random.random_bool(0.4) {
-        // A rind of another grey value, as that of a bone or of the brain.
-        let some: Vec<u8> =
-            scene.structures.iter().map(|structure| structure.labels[0]).filter(|_| random.random_bool(0.4)).collect();
-        scene.core(|_, label| some.contains(&label), random.random_range(1..3), Tissue::Abstract);
-    }
     scene.finished()
 }
 

@@ -16,9 +16,7 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
             ([36.0, -84.0, 120.0], 19.0),
             ([30.0, -86.0, 300.0], 14.0),
         ];
-        let label = body.tube(&format!("{side} autochthon"), Tissue::Muscle, &mirrored(&back, sign), 4.0, everywhere);
-        let beside = back.map(|([x, y, z], r)| ([x + 20.0, y + 4.0, z], 0.7 * r));
-        body.tube_of(label, &mirrored(&beside, sign), 3.0, everywhere);
+        body.tube(&format!("{side} autochthon"), Tissue::Muscle, &mirrored(&back, sign), 4.0, everywhere);
         let psoas = [
             ([26.0, -38.0, 90.0], 8.0),
             ([36.0, -34.0, 30.0], 17.0),
@@ -28,9 +26,9 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         ];
         body.tube(&format!("{side} iliopsoas"), Tissue::Muscle, &mirrored(&psoas, sign), 4.0, everywhere);
         for (name, centre, radii) in [
-            ("gluteus maximus", [72.0, -92.0, -125.0], [50.0, 30.0, 68.0]),
-            ("gluteus medius", [108.0, -48.0, -82.0], [24.0, 46.0, 52.0]),
-            ("gluteus minimus", [100.0, -28.0, -95.0], [15.0, 30.0, 36.0]),
+            ("gluteus maximus", [78.0, -92.0, -125.0], [45.0, 24.0, 60.0]),
+            ("gluteus medius", [108.0, -52.0, -85.0], [18.0, 38.0, 48.0]),
+            ("gluteus minimus", [100.0, -28.0, -95.0], [12.0, 26.0, 32.0]),
         ] {
             let label = body.scene.structure(format!("{side} {name}"), Tissue::Muscle);
             let shape = body.shape([sign * centre[0], centre[1], centre[2]], radii, 0.15, 0.12);
@@ -73,7 +71,7 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         });
         let back = y - size * 0.75;
         let process = between(body.random, 18.0, 30.0);
-        let thin = between(body.random, 3.5, 6.0);
+        let thin = between(body.random, 3.0, 4.5);
         body.scene.tube(
             label,
             &[([x, back - 14.0, z], thin), ([x, back - 14.0 - process, z - 10.0], thin)],
@@ -82,9 +80,9 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         for (_, sign) in SIDES {
             let reach = between(body.random, 22.0, 38.0);
             let arch = [
-                ([x + sign * 13.0, back + 4.0, z + 4.0], 5.0),
-                ([x + sign * 15.0, back - 12.0, z], 7.0),
-                ([x, back - 16.0, z - 2.0], 5.0),
+                ([x + sign * 13.0, back + 4.0, z + 4.0], 4.5),
+                ([x + sign * 13.0, back - 12.0, z], 5.0),
+                ([x, back - 15.0, z - 2.0], 4.0),
             ];
             body.scene.tube(label, &arch, everywhere);
             body.scene.tube(
@@ -108,7 +106,7 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
                     0.85
                 };
                 let (a, b) = (body.scale * (128.0 - 3.0 * (number as f32 - 7.0).abs()), body.scale * 88.0);
-                let thin = body.scale * between(body.random, 2.8, 5.2);
+                let thin = body.scale * between(body.random, 4.0, 6.0);
                 let drop = body.scale * between(body.random, 55.0, 80.0);
                 let rib: Vec<_> = (0..10)
                     .map(|step| {
@@ -149,7 +147,7 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
     }
     for (side, sign) in SIDES {
         let hip = body.scene.structure(format!("{side} hip"), Tissue::Bone);
-        let plate = Ellipsoid::new(body.place([sign * 84.0, -34.0, -80.0], 4.0), body.radii([9.5, 54.0, 60.0], 0.12))
+        let plate = Ellipsoid::new(body.place([sign * 84.0, -34.0, -80.0], 4.0), body.radii([9.0, 48.0, 52.0], 0.12))
             .turned(sign * between(body.random, -0.65, -0.35), between(body.random, -0.2, 0.2))
             .bumpy(0.15, 25.0);
         body.scene.ellipsoid(hip, &plate, &body.noise, everywhere);

@@ -25,60 +25,29 @@ pub(crate) fn torso(size: [usize; 3], spacing: [f32; 3], middle: f32, random: &m
     abdomen(&mut body);
     pelvis(&mut body);
     bowel(&mut body);
-    let cavity = [body.cavity];
-    body.clutter(&cavity);
-    body.finish()
+    body.scene.finished()
 }
 
 fn wall<R: Rng>(body: &mut Body<R>) {
     let fat = body.scene.region(Tissue::Fat);
     let muscle = body.scene.region(Tissue::Muscle);
     let cavity = body.scene.region(Tissue::Fat);
-    let layers = [body.scene.region(Tissue::Muscle), body.scene.region(Tissue::Muscle)];
-    let thick = between(body.random, 4.0, 40.0);
-    let wall = between(body.random, 8.0, 22.0);
-    // The muscles of the buttocks and thighs.
-    let bulk = between(body.random, 15.0, 50.0);
+    let thick = between(body.random, 4.0, 35.0);
+    let wall = between(body.random, 8.0, 18.0);
     let (a, b) = (body.scale * between(body.random, 125.0, 150.0), body.scale * between(body.random, 82.0, 105.0));
     let [x0, y0, z0] = body.origin;
     let noise = body.noise.clone();
-    let shells = [
-        (fat, wall + thick),
-        (muscle, wall),
-        (layers[0], wall * between(body.random, 0.55, 0.75)),
-        (layers[1], wall * between(body.random, 0.25, 0.45)),
-        (cavity, 0.0),
-    ];
-    let mut outer = 0;
-    // A superellipse, of an exponent that is quickly taken.
-    let power = |x: f32| x * x * x.abs().sqrt();
-    for (label, out) in shells {
+    for (label, out) in [(fat, wall + thick), (muscle, wall), (cavity, 0.0)] {
         let bounds = [[-400.0, -400.0, -900.0], [400.0, 400.0, 900.0]];
-        let over = [std::mem::replace(&mut outer, label)];
-        body.scene.paint(label, bounds, &over, |[x, y, z]| {
+        body.scene.paint(label, bounds, &[], |[x, y, z]| {
             // Wider at the hips and chest than at the waist; the legs part below.
             let height = z - z0;
             let waist = 1.0 + 0.08 * ((height - 60.0) / 120.0).powi(2).min(1.5);
             let bump = 6.0 * noise.scaled([x, y, z], 90.0);
-            let behind = ((y0 - y) / b).clamp(0.0, 1.0) * ((-30.0 - height) / 60.0).clamp(0.0, 1.0);
-            let out = out + if label == fat || label == muscle { bulk * behind } else { 0.0 };
             let (a, b) = (a * waist + out + bump, b + out + bump);
             let across = if height < -170.0 { x.abs() - 75.0 } else { x };
             let a = if height < -170.0 { a * 0.55 } else { a };
-            power((across - x0) / a) + power((y - y0 + 10.0) / b) < 1.0
-        });
-    }
-    // Behind the spine and around the pelvis there is muscle, and little fat.
-    if body.random.random_bool(0.85) {
-        let deep = body.scene.region(Tissue::Muscle);
-        let (back, wide, long) =
-            (between(body.random, 46.0, 62.0), between(body.random, 80.0, 105.0), between(body.random, 62.0, 85.0));
-        let scale = body.scale;
-        body.scene.paint(deep, [[-400.0, -400.0, -900.0], [400.0, 400.0, 900.0]], &[cavity], |[x, y, z]| {
-            let [x, y, z] = [(x - x0) / scale, (y - y0) / scale, (z - z0) / scale];
-            let bump = 8.0 * noise.scaled([x, y, z], 45.0);
-            let pelvis = (x / wide).powi(2) + ((y + 15.0) / long).powi(2) > 1.0 + 0.02 * bump;
-            y + bump < -back || z + bump < -55.0 && pelvis
+            (((across - x0) / a).abs().powf(2.4) + ((y - y0 + 10.0) / b).abs().powf(2.4)) < 1.0
         });
     }
     body.cavity = cavity;
@@ -189,13 +158,6 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
             (0..3).map(|axis| ((p[axis] - hilum[axis]) / if axis == 2 { 1.4 } else { 1.0 }).powi(2)).sum::<f32>()
                 > notch * notch
         });
-        if body.random.random_bool(0.6) {
-            let medulla = body.scene.region(Tissue::Organ);
-            body.scene.belongs_to(medulla, kidney);
-            let shrink = between(body.random, 0.5, 0.75);
-            let inner = Ellipsoid::new(shape.centre, shape.radii.map(|r| r * shrink)).bumpy(0.35, 14.0);
-            body.scene.ellipsoid(medulla, &inner, &body.noise, &[kidney]);
-        }
         if body.random.random_bool(0.3) {
             body.lesions(kidney, "kidney cyst", Tissue::Fluid, [4.0, 14.0]);
         }
@@ -208,10 +170,6 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
     }
     let liver = body.organ("liver", Tissue::Organ, [72.0, 2.0, 112.0], [66.0, 72.0, 74.0], 0.1);
     body.also(liver, [5.0, 38.0, 122.0], [66.0, 36.0, 40.0], 0.15);
-    if body.random.random_bool(0.7) {
-        let count = body.random.random_range(3..10);
-        body.vessels_in(liver, [50.0, 10.0, 115.0], count);
-    }
     if body.random.random_bool(0.4) {
         body.lesions(liver, "liver lesion", Tissue::Lesion, [5.0, 25.0]);
     }
@@ -230,7 +188,7 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
         ([-25.0, 55.0, 66.0], 20.0 * full),
         ([18.0, 42.0, 72.0], 13.0),
     ];
-    body.bowel("stomach", &stomach, 8.0, &cavity);
+    body.tube("stomach", Tissue::Bowel, &stomach, 8.0, &cavity);
     let pancreas = [
         ([30.0, 16.0, 55.0], 13.0),
         ([14.0, 24.0, 72.0], 12.0),
@@ -246,7 +204,7 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
         ([10.0, 6.0, 12.0], 12.0),
         ([-22.0, 10.0, 30.0], 11.0),
     ];
-    body.bowel("duodenum", &duodenum, 6.0, &cavity);
+    body.tube("duodenum", Tissue::Bowel, &duodenum, 6.0, &cavity);
     let gullet = [([-26.0, 0.0, 152.0], 8.0), ([-6.0, -20.0, 190.0], 8.0), ([0.0, -24.0, 310.0], 8.0)];
     body.tube("esophagus", Tissue::Muscle, &gullet, 4.0, &cavity);
 }
@@ -269,7 +227,7 @@ fn pelvis<R: Rng>(body: &mut Body<R>) {
         ([0.0, -52.0, -160.0], 17.0),
         ([0.0, -46.0, -195.0], 11.0),
     ];
-    body.bowel("rectum", &rectum, 5.0, &cavity);
+    body.tube("rectum", Tissue::Bowel, &rectum, 5.0, &cavity);
     if body.random.random_bool(0.5) {
         let peripheral = body.scene.structure("prostate peripheral zone", Tissue::Organ);
         let large = between(body.random, 0.85, 1.35);
@@ -312,13 +270,12 @@ fn bowel<R: Rng>(body: &mut Body<R>) {
         ([-20.0, -38.0, -98.0], 14.0),
     ]
     .map(|(p, r)| (p, r * wide));
-    body.bowel("colon", &colon, 9.0, &cavity);
+    body.tube("colon", Tissue::Bowel, &colon, 9.0, &cavity);
     let label = body.scene.structure("small bowel", Tissue::Bowel);
-    for _ in 0..body.random.random_range(5..20) {
+    for _ in 0..body.random.random_range(4..9) {
         let start = body.place([0.0, 25.0, -35.0], 50.0);
         let radius = body.scale * between(body.random, 9.0, 14.0);
         let loops: Vec<_> = walk(start, body.random).into_iter().map(|(p, _)| (p, radius)).collect();
         body.scene.tube(label, &loops, &cavity);
-        body.lumen(label, &loops);
     }
 }

@@ -8,8 +8,7 @@ use adaptmedseg_model::config::ModelConfig;
 use rand::Rng;
 
 /// Weights for every tensor of a model, from a seed: norms do nothing, biases are zero, matrices are uniform with the
-/// variance that keeps the size of activations (Glorot for attention, He for convolutions), tables of tokens are normal,
-/// the dense path's further blocks pass their input on.
+/// variance that keeps the size of activations (Glorot for attention, He for convolutions), tables of tokens are normal.
 pub(crate) fn weights(config: &ModelConfig, seed: u64) -> NamedTensors {
     let tensors = expected_tensors(config).into_iter().enumerate().map(|(index, tensor)| {
         let mut random = generator(seed, Use::Weights, index as u64);
@@ -19,8 +18,7 @@ pub(crate) fn weights(config: &ModelConfig, seed: u64) -> NamedTensors {
         let bound = |fan: f32| (3.0 / fan).sqrt();
         let values: Vec<f32> = if norm {
             vec![if name.ends_with("weight") { 1.0 } else { 0.0 }; count]
-        } else if name.ends_with("bias") || name.contains(".deep.") {
-            // Further blocks begin as if they were not there, so that a trained model may be given some.
+        } else if name.ends_with("bias") {
             vec![0.0; count]
         } else if name.contains("gaussian_matrix") {
             normal(count, 1.0, &mut random)

@@ -23,7 +23,7 @@ pub fn small_config() -> ModelConfig {
             image_size: [48; 3],
             patch_size: [8; 3],
             embed_dim: 256,
-            num_layers: 2,
+            num_layers: 3,
             num_heads: 8,
             mlp_dim: 704,
         },
@@ -37,7 +37,7 @@ pub fn small_config() -> ModelConfig {
             activation: TextActivation::Gelu,
             template: "{}".into(),
         },
-        prompt_encoder: PromptEncoderConfig { mixed_axes: false, dense: true, dense_blocks: 2 },
+        prompt_encoder: PromptEncoderConfig { mixed_axes: false, dense: true },
         mask_decoder: MaskDecoderConfig {
             num_layers: 1,
             num_heads: 8,

@@ -141,8 +141,7 @@ struct Last {
 /// Trains a model from scratch on phantoms drawn as it goes, and writes its folder, in half precision, to `out`.
 ///
 /// While the run goes on, `out.partial` holds a state to resume from, `metrics.jsonl`, and in `model` the model of the last
-/// checkpoint. `from`, where given, is a model to go on from: tensors that it does not have
-/// begin as without it, those that this architecture does not have are left out. Numbers do not depend on the number
+/// checkpoint. `from`, where given, is a model to go on from, of the same architecture. Numbers do not depend on the number
 /// of threads or on whether the run was interrupted.
 ///
 /// # Errors
@@ -166,24 +165,19 @@ pub fn pretrain(
     let text = &config.text_encoder;
     let tokenizer =
         Tokenizer::from_bytes(tokenizer_text.as_bytes(), &text.template, text.context_length, text.vocab_size)?;
-    let weights = init::weights(config, options.seed);
-    for (name, (shape, _)) in &weights {
-        if let Some(folder) = from
-            && let Some(found) = folder.tensor(name).filter(|found| &found.shape != shape)
-        {
+    let weights = match from {
+        Some(folder) if folder.config() == config => None,
+        Some(folder) => {
             return Err(Error::argument(
-                format!(
-                    "{} has another architecture: {name} is {:?}, not {shape:?}",
-                    folder.path().display(),
-                    found.shape
-                ),
-                "start from a model of this one; only the number of blocks may differ",
+                format!("{} has another architecture", folder.path().display()),
+                "start from a model of this one",
             ));
         }
-    }
-    let source = |name: &str| {
-        from.and_then(|folder| folder.tensor(name))
-            .or_else(|| weights.get(name).map(|(shape, data)| RawTensor::from_f32(shape.clone(), data)))
+        None => Some(init::weights(config, options.seed)),
+    };
+    let source = |name: &str| match (&weights, from) {
+        (Some(weights), _) => weights.get(name).map(|(shape, data)| RawTensor::from_f32(shape.clone(), data)),
+        (None, from) => from.and_then(|folder| folder.tensor(name)),
     };
     let engine = BurnEngine::new(
         config.clone(),

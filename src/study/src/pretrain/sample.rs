@@ -59,8 +59,8 @@ pub(crate) fn draw(
     let count = [width, height, depth];
     let scene = &stage.scene;
     let look = match (modality, random.random_range(0..10)) {
-        (Some(PhantomModality::Ct), _) | (None, 0..4) => Look::Ct,
-        (Some(PhantomModality::Mr), _) | (None, 4..7) => Look::Mr,
+        (Some(PhantomModality::Ct), _) | (None, 0..3) => Look::Ct,
+        (Some(PhantomModality::Mr), _) | (None, 3..6) => Look::Mr,
         _ => Look::Any,
     };
     let appearance = Appearance::new(&scene.tissues, look, random);
