@@ -39,7 +39,7 @@ fn box_mean(mut data: Vec<f32>, size: Dhw, radius: Dhw) -> Vec<f32> {
         let (count, radius) = (size[axis], radius[axis]);
         let stride: usize = size[axis + 1..].iter().product();
         let share = 1.0 / (2 * radius + 1) as f32;
-        for start in (0..data.len()).filter(|index| index / stride % count == 0) {
+        for start in (0..data.len()).filter(|index| (index / stride).is_multiple_of(count)) {
             line.clear();
             line.extend((0..count).map(|at| data[start + at * stride]));
             let value = |at: isize| line[at.clamp(0, count as isize - 1) as usize];
