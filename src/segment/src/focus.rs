@@ -16,6 +16,7 @@ use crate::run::Placed;
 use crate::session::Session;
 use crate::windows::Dhw;
 use adaptmedseg_engine::WindowPrompts;
+use std::ops::Range;
 
 /// Share of the window's edge that the structure's box is to take; the training's focused frames have the same.
 const SHARE: f32 = 2.0 / 3.0;
@@ -25,6 +26,8 @@ const MAGNIFICATION: f32 = 2.0;
 const WIDEN: f32 = 1.6;
 /// Logits of more than this are as sure as can be: lest a single one outweighs all its neighbours.
 const CERTAIN: f32 = 8.0;
+/// Voxels whose borders are moved at a time.
+const SLAB: usize = 1 << 21;
 /// Share of the voxels of a window's face that a mask may touch before it counts as running out of the window.
 const TOUCHING: f32 = 0.01;
 
@@ -68,23 +71,34 @@ impl Frame {
         })
     }
 
-    /// Moves the borders of what was restored to the edges of the image, where the window has been.
-    fn follow_edges(&self, logits: &mut [f32], image: &[f32], size: Dhw) {
+    /// Moves the borders of what was restored to the edges of the image, where the window has been: so many voxels at a
+    /// time, as the filter holds many copies of them.
+    fn follow_edges(&self, logits: &mut [f32], image: &[f32], size: Dhw, slab: usize) {
         let [low, high] = self.corners(size);
-        let block: Dhw = std::array::from_fn(|axis| high[axis] + 1 - low[axis]);
+        let [depth, height, width]: Dhw = std::array::from_fn(|axis| high[axis] + 1 - low[axis]);
         let row = |d: usize, h: usize| ((low[0] + d) * size[1] + low[1] + h) * size[2] + low[2];
-        let rows = || (0..block[0]).flat_map(|d| (0..block[1]).map(move |h| row(d, h)));
-        let cut = |data: &[f32]| rows().flat_map(|at| &data[at..at + block[2]]).copied().collect::<Vec<f32>>();
-        let own = cut(logits);
-        let bounded: Vec<f32> = own.iter().map(|logit| logit.clamp(-CERTAIN, CERTAIN)).collect();
+        let rows = |planes: Range<usize>| planes.flat_map(move |d| (0..height).map(move |h| row(d, h)));
+        let cut =
+            |data: &[f32], planes| rows(planes).flat_map(|at| &data[at..at + width]).copied().collect::<Vec<f32>>();
         // As far as a voxel of the window reaches.
         let radius = self.step.map(|step| ((step / 2.0).round() as usize).max(1));
-        let filtered = guided_filter(&bounded, &cut(image), block, radius);
-        let mut values = own.iter().zip(filtered);
-        for at in rows() {
-            for (logit, (&own, filtered)) in logits[at..at + block[2]].iter_mut().zip(&mut values) {
-                // What the window did not reach stays so.
-                *logit = if own == BACKGROUND_LOGIT { own } else { filtered };
+        // The filter takes the mean of a mean.
+        let halo = 2 * radius[0];
+        let (own, plane) = (cut(logits, 0..depth), height * width);
+        let thickness = (slab / plane).max(1);
+        for first in (0..depth).step_by(thickness) {
+            let end = (first + thickness).min(depth);
+            let planes = first.saturating_sub(halo)..(end + halo).min(depth);
+            let bounded: Vec<f32> =
+                own[planes.start * plane..planes.end * plane].iter().map(|x| x.clamp(-CERTAIN, CERTAIN)).collect();
+            let block = [planes.len(), height, width];
+            let filtered = guided_filter(&bounded, &cut(image, planes.clone()), block, radius);
+            let mut values = own[first * plane..].iter().zip(&filtered[(first - planes.start) * plane..]);
+            for at in rows(first..end) {
+                for (logit, (&own, &filtered)) in logits[at..at + width].iter_mut().zip(&mut values) {
+                    // What the window did not reach stays so.
+                    *logit = if own == BACKGROUND_LOGIT { own } else { filtered };
+                }
             }
         }
     }
@@ -261,7 +275,7 @@ impl Session {
         }
         hooks.step(Stage::ZoomIn, passes, passes)?;
         let mut logits = frame.restore(&logits, size, BACKGROUND_LOGIT);
-        frame.follow_edges(&mut logits, &prepared.image, size);
+        frame.follow_edges(&mut logits, &prepared.image, size, SLAB);
         Ok(logits)
     }
 
@@ -377,6 +391,28 @@ mod tests {
         assert_eq!(frame.step, [1.0, 0.5, 1.0]);
         let low = frame.place([0, 10, 20]);
         assert_eq!(low, [8.0, 20.5, 8.0]);
+    }
+
+    #[test]
+    fn edges_are_followed_the_same_a_few_planes_at_a_time() {
+        let size = [23, 6, 7];
+        let number = |index: usize, by: usize| (index * by % 101) as f32 / 101.0;
+        let image: Vec<f32> = (0..23 * 6 * 7).map(|index| number(index, 37)).collect();
+        // The window ends within the crop; a voxel of it is four deep.
+        let frame = Frame::around([9.0, 2.5, 3.0], [16.0, 6.0, 7.0], [4, 6, 7]);
+        let window: Vec<f32> = (0..4 * 6 * 7).map(|index| 20.0 * number(index, 53) - 10.0).collect();
+        let before = frame.restore(&window, size, BACKGROUND_LOGIT);
+        let follow = |slab: usize| {
+            let mut logits = before.clone();
+            frame.follow_edges(&mut logits, &image, size, slab);
+            logits
+        };
+        let whole = follow(SLAB);
+        assert_ne!(whole, before);
+        assert!(whole.iter().zip(&before).all(|(a, b)| (*a == BACKGROUND_LOGIT) == (*b == BACKGROUND_LOGIT)));
+        for planes in [1, 2, 5] {
+            assert_eq!(follow(planes * 6 * 7), whole, "{planes} planes");
+        }
     }
 
     #[test]
