@@ -19,7 +19,7 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Optimiser steps
-    #[arg(long, value_name = "N", default_value_t = 4300)]
+    #[arg(long, value_name = "N", default_value_t = 5500)]
     pub steps: u64,
     /// Windows per step
     #[arg(long, value_name = "N", default_value_t = 4)]

@@ -9,7 +9,7 @@ use crate::{
 };
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::config::ModelConfig;
-use adaptmedseg_model::dense_prompt::{self, DenseInput};
+use adaptmedseg_model::dense_prompt::{self, DenseInput, INPUT_CHANNELS};
 use adaptmedseg_model::linear::{Epilogue, Linear};
 use adaptmedseg_model::nn::Kernels;
 use adaptmedseg_model::{DType, Device, Prompts, RawTensor, SegVol, Tokenizer};
@@ -188,7 +188,8 @@ fn working_bytes(config: &ModelConfig, precision: Precision) -> u64 {
     let decoder = tokens * (64 * second * 2 + 8 * first * 4 + 6 * image.embed_dim);
     let window: usize = image.image_size.iter().product();
     // The dense prompt path: its input, its widest features and what becomes of them.
-    let decoder = decoder + if config.prompt_encoder.dense { window * (9 + 6 * config.dense_channels()[2]) } else { 0 };
+    let decoder = decoder
+        + if config.prompt_encoder.dense { window * (INPUT_CHANNELS + 6 * config.dense_channels()[2]) } else { 0 };
     let rounded = match precision {
         Precision::F32 => 0,
         Precision::Bf16 | Precision::F16 => {

@@ -2,10 +2,15 @@
 //!
 //! Box, points and mask alone would leave it to a small network to learn what every interactive method computes: how
 //! much each voxel looks like those the prompts point at (as GrabCut's colour models, Rother et al. 2004), and how far it
-//! is from them along a path that crosses no edge (geodesic distance, as DeepIGeoS, Wang et al., arXiv 1707.00652).
+//! is from them along a path that crosses no edge (geodesic distance, as DeepIGeoS, Wang et al., arXiv 1707.00652). Nor
+//! could it find the connected region that fills a box from side to side ([`crate::enclosed_regions`]).
+
+use crate::enclosed_regions::Prompted;
+use crate::window_maps::{equalised, flatness, grown, smoothed};
+use std::ops::Range;
 
 /// Volumes that the path is fed with: see [`DenseInput::volume`].
-pub(crate) const INPUT_CHANNELS: usize = 11;
+pub const INPUT_CHANNELS: usize = 19;
 
 /// Standard deviation of a point's blob, in voxels of the window.
 const POINT_SIGMA: f32 = 1.5;
@@ -15,8 +20,6 @@ const MIN_DEVIATION: f32 = 0.002;
 const SEED: f32 = 0.75;
 /// Part of the ellipsoid's radius that counts as surely inside, where there is nothing but a box.
 const CORE: f32 = 0.3;
-/// Bins of the histogram that a window is equalised by.
-const FINE_BINS: usize = 2048;
 /// Bins of the intensity histograms, and the standard deviation they are smoothed by, in bins.
 const BINS: usize = 64;
 const BIN_SIGMA: f32 = 2.0;
@@ -39,6 +42,8 @@ const MASK: usize = 7;
 const LIKENESS: usize = 8;
 const ENCLOSED: usize = 9;
 const BOX_LIKENESS: usize = 10;
+/// The first of four pairs.
+const REGIONS: usize = 11;
 
 /// The window and its prompts.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +61,7 @@ pub struct DenseInput<'a> {
 }
 
 impl DenseInput<'_> {
-    /// The volumes, `[voxels, 11]`:
+    /// The volumes, `[voxels, 19]`:
     ///
     /// 0. the window, [`equalised`];
     /// 1. the window relative to mean and deviation of the intensities the prompts point at;
@@ -65,12 +70,22 @@ impl DenseInput<'_> {
     /// 4. positive points as blobs;
     /// 5. negative points as blobs;
     /// 6. nearness to positive points, else to the mask, else to the middle of the box, along paths that cross no edge;
-    /// 7. the previous mask, from -1 to 1, or 0 where there is none;
+    /// 7. the previous mask, from -1 to 1. Where there is none, but a box, the best of the regions below, plus or minus its
+    ///    score; else 0;
     /// 8. how much more likely the voxel's intensity is where the prompts point than elsewhere, from 0 to 1;
     /// 9. how far the voxel is from what surely lies outside (beyond the box, negative points) along paths that cross as
     ///    few edges as possible, from 0 to 1: the middle of a box need not lie in the structure, but what an edge parts
     ///    from everything around the box does;
-    /// 10. how much more likely its intensity is anywhere in the box than beyond it, from 0 to 1.
+    /// 10. how much more likely its intensity is anywhere in the box than beyond it, from 0 to 1;
+    /// 11. how well the best connected region that the voxel lies in fills the box and holds the points, from 0 to 1
+    ///     (see `enclosed_regions.rs`);
+    /// 12. the window's best such region, both of bright and dark ones;
+    /// 13. the fit of regions that are more likely in the box than beyond it (without a box, at the points than elsewhere);
+    /// 14. the best of them;
+    /// 15. the fit of flat regions, that edges surround;
+    /// 16. the best of them;
+    /// 17. the fit of flat regions of the equalised window;
+    /// 18. the best of them.
     pub fn volume(&self) -> Vec<f32> {
         let [depth, height, width] = self.size;
         let mut out = vec![0.0; depth * height * width * INPUT_CHANNELS];
@@ -119,12 +134,80 @@ impl DenseInput<'_> {
                 self.likeness(&mut out, BOX_LIKENESS, &equal, &cube);
             }
         }
+        self.regions(&mut out, &equal, &smooth);
         out
     }
 
     /// Whether a voxel surely lies outside the structure.
     fn is_beyond(&self, voxel: &[f32]) -> bool {
         voxel[NEGATIVE] > SEED || self.bounding_box.is_some() && voxel[CUBE] == 0.0
+    }
+
+    /// Fills the channels of connected regions, where there is a box or a point.
+    fn regions(&self, out: &mut [f32], equal: &[f32], smooth: &[f32]) {
+        if self.bounding_box.is_none() && self.points.is_empty() {
+            return;
+        }
+        let inside: [Range<usize>; 3] = std::array::from_fn(|axis| match &self.bounding_box {
+            Some(corners) => {
+                let first = (corners[axis] - 0.5).ceil().max(0.0) as usize;
+                first..((corners[axis + 3] + 0.5).floor().max(-1.0) + 1.0).min(self.size[axis] as f32) as usize
+            }
+            None => 1..self.size[axis] - 1,
+        });
+        let points = self.points.iter().map(|&(place, label)| (place.map(|at| at.round().max(0.0) as usize), label));
+        let prompted = Prompted {
+            size: self.size,
+            in_scan: self.in_scan(),
+            inside,
+            boxed: self.bounding_box.is_some(),
+            points: points.collect(),
+        };
+        let likeness = if self.bounding_box.is_some() { BOX_LIKENESS } else { LIKENESS };
+        let likeness: Vec<f32> = out.chunks_exact(INPUT_CHANNELS).map(|voxel| voxel[likeness]).collect();
+        let maps = [
+            self.window.iter().zip(smooth).map(|(value, smooth)| (value + smooth) / 2.0).collect(),
+            smoothed(&likeness, self.size),
+            flatness(smooth, self.size),
+            flatness(&smoothed(equal, self.size), self.size),
+        ];
+        let mut leading = (0.0, 0);
+        for (index, map) in maps.into_iter().enumerate() {
+            let regions = prompted.regions(&map, index == 0);
+            // The edge around a flat region is part of what it encloses.
+            let grown = |values| if index < 2 { values } else { grown(values, self.size) };
+            let (fit, best) = (grown(regions.fit), grown(regions.best));
+            let score = best.iter().copied().fold(0.0, f32::max);
+            if score > leading.0 {
+                leading = (score, index);
+            }
+            for ((voxel, fit), best) in out.chunks_exact_mut(INPUT_CHANNELS).zip(fit).zip(best) {
+                voxel[REGIONS + 2 * index] = fit;
+                voxel[REGIONS + 2 * index + 1] = best;
+            }
+        }
+        if self.mask.is_none() && self.bounding_box.is_some() {
+            let (score, index) = leading;
+            for voxel in out.chunks_exact_mut(INPUT_CHANNELS) {
+                voxel[MASK] = if voxel[REGIONS + 2 * index + 1] > 0.0 { score } else { -score };
+            }
+        }
+    }
+
+    /// The planes of each axis between those at its ends that are zero throughout: these lie outside the scan.
+    fn in_scan(&self) -> [Range<usize>; 3] {
+        let [_, height, width] = self.size;
+        let mut used = self.size.map(|size| vec![false; size]);
+        for (index, _) in self.window.iter().enumerate().filter(|(_, value)| **value > 0.0) {
+            for (axis, at) in [index / (height * width), index / width % height, index % width].into_iter().enumerate()
+            {
+                used[axis][at] = true;
+            }
+        }
+        used.map(|used| {
+            let first = used.iter().position(|&used| used).unwrap_or(0);
+            first..used.iter().rposition(|&used| used).map_or(used.len(), |last| last + 1)
+        })
     }
 
     /// Fills a channel by two smoothed histograms of the equalised window: one of where `inside` has weight, one of
@@ -203,32 +286,6 @@ impl DenseInput<'_> {
     }
 }
 
-/// Each value replaced by the share of the window's values below it, from 0 to 1 (histogram equalisation).
-///
-/// A scan's range is set by its brightest and darkest voxels, metal and air, between which the organs may share a few per
-/// cent; their share of the window's voxels is what counts. The result is the same for any rising change of intensities.
-pub fn equalised(window: &[f32]) -> Vec<f32> {
-    let (low, high) =
-        window.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)));
-    if low >= high {
-        return vec![0.5; window.len()];
-    }
-    let scale = FINE_BINS as f32 / (high - low);
-    let bin = |value: f32| (((value - low) * scale) as usize).min(FINE_BINS - 1);
-    let mut counts = vec![0u32; FINE_BINS];
-    window.iter().for_each(|&value| counts[bin(value)] += 1);
-    let mut below = 0;
-    let ranks: Vec<f32> = counts
-        .iter()
-        .map(|&count| {
-            let rank = (below as f32 + count as f32 / 2.0) / window.len() as f32;
-            below += count;
-            rank
-        })
-        .collect();
-    window.iter().map(|&value| ranks[bin(value)]).collect()
-}
-
 /// How much each voxel counts as one the prompts point at: positive points, else the mask, else the middle of the box,
 /// else all alike.
 fn weights(volume: &[f32]) -> Vec<f32> {
@@ -265,28 +322,6 @@ fn density(counts: &[f32; BINS]) -> [f32; BINS] {
             .sum::<f32>()
             / sum
     })
-}
-
-/// Each voxel averaged with its six neighbours.
-fn smoothed(window: &[f32], size: [usize; 3]) -> Vec<f32> {
-    let [_, height, width] = size;
-    let strides = [height * width, width, 1];
-    let mean = |(index, &value): (usize, &f32)| {
-        let place = [index / strides[0], index / width % height, index % width];
-        let (mut sum, mut count) = (value, 1.0);
-        for axis in 0..3 {
-            if place[axis] > 0 {
-                sum += window[index - strides[axis]];
-                count += 1.0;
-            }
-            if place[axis] + 1 < size[axis] {
-                sum += window[index + strides[axis]];
-                count += 1.0;
-            }
-        }
-        sum / count
-    };
-    window.iter().enumerate().map(mean).collect()
 }
 
 /// Whether a voxel lies in a box, and its distance from the middle where the inscribed ellipsoid ends at 1.
@@ -331,25 +366,10 @@ mod tests {
         }
         assert!(channel(&volume, CONTRAST, near).abs() < 0.1 && channel(&volume, CONTRAST, far) < -3.0);
         assert_eq!([CUBE, ELLIPSOID, MASK].map(|name| channel(&volume, name, near)), [0.0; 3]);
-    }
-
-    #[test]
-    fn equalised_values_are_shares_of_the_window() {
-        // Two organs a hundredth of the range apart, with metal beside them.
-        let window: Vec<f32> = (0..100)
-            .map(|index| {
-                if index == 99 {
-                    1.0
-                } else if index < 50 {
-                    0.10
-                } else {
-                    0.11
-                }
-            })
-            .collect();
-        let equal = equalised(&window);
-        assert!((equal[0] - 0.25).abs() < 1e-6 && (equal[60] - 0.745).abs() < 1e-6 && (equal[99] - 0.995).abs() < 1e-6);
-        assert_eq!(equalised(&[3.0; 4]), [0.5; 4]);
+        let mask: Vec<f32> = window.iter().map(|&value| value.round()).collect();
+        let boxed =
+            DenseInput { bounding_box: Some([1.0, 1.0, 2.0, 6.0, 6.0, 13.0]), mask: Some(&mask), ..input }.volume();
+        assert_eq!([near, far].map(|at| channel(&boxed, MASK, at)), [1.0, -1.0], "a mask goes before regions");
     }
 
     #[test]
@@ -387,8 +407,47 @@ mod tests {
         let points = [([4.0, 0.0, 0.0], 0)];
         let with = DenseInput { bounding_box: None, points: &points, ..input }.volume();
         assert!(channel(&with, ENCLOSED, [4, 2, 8]) > channel(&with, ENCLOSED, [4, 0, 8]));
+        // Nor does any region count.
         let without = DenseInput { bounding_box: None, ..input }.volume();
+        assert!((REGIONS..INPUT_CHANNELS).all(|name| channel(&without, name, [4, 2, 8]) == 0.0));
         assert_eq!([ENCLOSED, BOX_LIKENESS].map(|name| channel(&without, name, [4, 2, 8])), [0.0; 2]);
+    }
+
+    #[test]
+    fn regions_that_fill_the_box_are_told_by_brightness_likeness_and_edges() {
+        // A grey block between dark and bright: no threshold of the image cuts it out, but edges do.
+        let block = |h: usize, w: usize| (2..6).contains(&h) && (4..12).contains(&w);
+        let grey = |index: usize| {
+            let (h, w) = (index / 16 % 8, index % 16);
+            if block(h, w) {
+                0.5
+            } else if w < 8 {
+                0.1
+            } else {
+                0.9
+            }
+        };
+        let window: Vec<f32> = (0..8 * 8 * 16).map(grey).collect();
+        let corners = Some([0.0, 2.0, 4.0, 7.0, 5.0, 11.0]);
+        let volume =
+            DenseInput { window: &window, size: SIZE, points: &[], bounding_box: corners, mask: None }.volume();
+        let best = |pair: usize| channel(&volume, REGIONS + 2 * pair + 1, [4, 3, 8]);
+        assert!(best(1) > 0.9 && best(2) > 0.9 && best(3) > 0.9, "{} {} {}", best(1), best(2), best(3));
+        // The best of them stands in for the mask that is not there.
+        let leading = (0..4).map(best).fold(0.0, f32::max);
+        assert_eq!([[4, 3, 8], [4, 0, 0]].map(|at| channel(&volume, MASK, at)), [leading, -leading]);
+        let far = [4, 0, 0];
+        assert!((REGIONS..INPUT_CHANNELS).all(|name| channel(&volume, name, far) == 0.0));
+    }
+
+    #[test]
+    fn planes_of_zeros_at_the_ends_lie_outside_the_scan() {
+        let mut window = halves();
+        window[..2 * 8 * 16].fill(0.0);
+        let input = DenseInput { window: &window, size: SIZE, points: &[], bounding_box: None, mask: None };
+        assert_eq!(input.in_scan(), [2..8, 0..8, 0..16]);
+        let nothing = vec![0.0; window.len()];
+        assert_eq!(DenseInput { window: &nothing, ..input }.in_scan(), [0..8, 0..8, 0..16]);
     }
 
     #[test]

@@ -6,11 +6,11 @@
 //! 1505.04597): prompts reach every voxel directly, and masks come out at the window's own resolution.
 
 use crate::config::ModelConfig;
-use crate::dense_input::INPUT_CHANNELS;
-pub use crate::dense_input::{DenseInput, equalised};
+pub use crate::dense_input::{DenseInput, INPUT_CHANNELS};
 use crate::linear::Linear;
 use crate::mask_decoder::UpConv;
 use crate::volume_ops::{conv3, gather_blocks, instance_norm_relu, scatter_blocks};
+pub use crate::window_maps::equalised;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -69,7 +69,7 @@ impl DensePrompt {
     }
 
     /// # Shapes
-    /// - volume: `[1, D * H * W, 11]`, see [`DenseInput::volume`]
+    /// - volume: `[1, D * H * W, 19]`, see [`DenseInput::volume`]
     pub fn forward(&self, volume: Tensor<3>) -> DenseFeatures {
         let full = self.stem.forward(volume, self.size(1));
         let half = self.down[0].forward(gather_blocks(full.clone(), self.size(1)));
@@ -151,7 +151,7 @@ impl Conv3 {
     }
 }
 
-/// The path's input as a tensor, `[1, voxels, 11]`.
+/// The path's input as a tensor, `[1, voxels, 19]`.
 pub fn input_tensor(input: &DenseInput, device: &Device) -> Tensor<3> {
     let volume = input.volume();
     let voxels = volume.len() / INPUT_CHANNELS;

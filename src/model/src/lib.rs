@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod config;
 mod dense_input;
 pub mod dense_prompt;
+mod enclosed_regions;
 #[cfg(feature = "flex")]
 mod encoder_bf16;
 #[cfg(feature = "flex")]
@@ -29,6 +30,7 @@ mod tokenizer;
 pub mod train;
 pub mod transformer;
 mod volume_ops;
+mod window_maps;
 
 pub use burn::tensor::{DType, Device};
 pub use error::{Error, ErrorKind, Misshaped, Result, TensorMismatch};

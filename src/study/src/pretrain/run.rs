@@ -58,7 +58,7 @@ pub struct PretrainOptions {
 impl Default for PretrainOptions {
     fn default() -> Self {
         Self {
-            steps: 4300,
+            steps: 5500,
             batch: 4,
             learning_rate: 8e-4,
             warmup_steps: 300,
