@@ -76,17 +76,24 @@ def keep_heap() -> None:
             raise OSError("mallopt refuses")
 
 
-def torch_pass(image: np.ndarray, threads: int, bf16: bool) -> Callable[[], object]:
+def torch_pass(image: np.ndarray, threads: int, bf16: bool, cuda: bool) -> Callable[[], object]:
     import torch
 
     torch.set_num_threads(threads)
     model, tensor = network(), torch.from_numpy(image)
     if bf16:
         model, tensor = model.bfloat16(), tensor.bfloat16()
+    if cuda:
+        # float32 products stay float32 ones: PyTorch's default.
+        model = model.cuda()
 
     def run() -> object:
         with torch.inference_mode():
-            return model(tensor)
+            if not cuda:
+                return model(tensor)
+            result = model(tensor.cuda())
+            torch.cuda.synchronize()
+            return result
 
     return run
 
@@ -127,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("engine", help="torch, torch-kept, onnxruntime or openvino")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--cuda", action="store_true", help="torch on the GPU")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--folder", type=Path, required=True, help="where the ONNX file is kept")
@@ -135,7 +143,7 @@ def main() -> None:
         keep_heap()
     image = np.random.default_rng(1).random(WINDOW, dtype=np.float32)
     if arguments.engine.startswith("torch"):
-        run = torch_pass(image, arguments.threads, arguments.bf16)
+        run = torch_pass(image, arguments.threads, arguments.bf16, arguments.cuda)
     elif arguments.engine == "onnxruntime":
         run = onnxruntime_pass(image, arguments.threads, arguments.folder)
     else:

@@ -89,8 +89,7 @@ pub(crate) fn list() -> Result<Vec<DeviceInfo>> {
     Ok(places.into_iter().map(describe).collect())
 }
 
-/// NVIDIA's driver, which knows names and memory without a context, as libtorch does not. Untested: there is no such GPU
-/// where this was written.
+/// NVIDIA's driver, which knows names and memory without a context, as libtorch does not.
 struct Driver(libloading::Library);
 
 impl Driver {

@@ -63,7 +63,13 @@ void wait_asleep() {
 #endif
 }
 
-void exact_float32() { at::globalContext().setFloat32Precision("generic", "all", "ieee"); }
+void exact_float32() {
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 10
+    at::globalContext().setFloat32Precision(at::str2backend("generic"), at::str2op("all"), at::str2precision("ieee"));
+#else
+    at::globalContext().setFloat32Precision("generic", "all", "ieee");
+#endif
+}
 
 std::int32_t cuda_count() { return at::hasCUDA() ? static_cast<std::int32_t>(at::detail::getCUDAHooks().getNumGPUs()) : 0; }
 

@@ -1,5 +1,6 @@
 //! `adaptmedseg pretrain`: a small model from scratch.
 
+use crate::args::ComputeArgs;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::progress::Bar;
@@ -42,9 +43,8 @@ pub(crate) struct PretrainArgs {
     /// Go on with an unfinished run
     #[arg(long)]
     pub resume: bool,
-    /// Threads to compute with; all cores unless given
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
@@ -98,7 +98,8 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
         }
     };
     let hooks = PretrainHooks { progress: Some(&show), cancel: Some(interrupt::token()) };
-    let outcome = pretrain(&small_config(), &options, from.as_ref(), args.threads, &args.out, args.resume, &hooks);
+    let outcome =
+        pretrain(&small_config(), &options, from.as_ref(), &args.compute.options(), &args.out, args.resume, &hooks);
     let report = outcome.map_err(|error| Failure::from(error).resumable())?;
     drop(bar);
     if args.quiet {

@@ -2,7 +2,7 @@
 
 use crate::burn_engine::{BurnEngine, BurnPlace};
 use crate::error::{Error, Result};
-use crate::{EngineOptions, Precision};
+use crate::{EngineOptions, ModelSource, Precision};
 use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::{Device, RawTensor, Tokenizer};
@@ -13,13 +13,16 @@ impl BurnEngine {
     /// # Errors
     /// An unknown device; a precision the processor does not compute in; a folder whose files are missing, malformed or do not fit together.
     pub fn open(folder: &ModelFolder, options: &EngineOptions) -> Result<Self> {
-        let config = folder.config().clone();
-        let text = &config.text_encoder;
-        let tokenizer = folder
-            .tokenizer()
-            .map(|bytes| Tokenizer::from_bytes(bytes, &text.template, text.context_length, text.vocab_size))
-            .transpose()?;
-        Self::new(config, tokenizer, options, |name| folder.tensor(name))
+        Self::of(&ModelSource::of(folder), options)
+    }
+
+    /// Opens a model, wherever it comes from.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of(model: &ModelSource, options: &EngineOptions) -> Result<Self> {
+        let tensors = &model.tensors;
+        Self::new(model.config.clone(), model.read_tokenizer()?, options, |name| tensors.get(name).cloned())
     }
 
     /// A model whose weights `source` gives by name.

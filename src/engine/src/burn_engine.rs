@@ -51,6 +51,7 @@ pub struct BurnEngine {
     config: ModelConfig,
     tokenizer: Option<Tokenizer>,
     device: Device,
+    callers: usize,
     pool: Arc<Threads>,
     info: EngineInfo,
 }
@@ -74,9 +75,7 @@ impl BurnEngine {
         source: impl Fn(&str) -> Option<RawTensor> + Send,
     ) -> Result<Self> {
         let BurnPlace { device, engine, name, threads, callers, on_start } = place;
-        let pool = Threads::new(callers, on_start)
-            .map_err(|error| Error::Internal(format!("cannot start {callers} threads: {error}")))?;
-        let pool = Arc::new(pool);
+        let pool = Arc::new(threads_of(callers, on_start)?);
         let (model, base) = pool.install(|| {
             let model = config.init(&device).load(&device, source)?;
             let base = at_precision(model.clone(), precision, &device)?;
@@ -90,7 +89,7 @@ impl BurnEngine {
             embedding_bytes: embedding_bytes(&config),
             working_bytes: working_bytes(&config, precision),
         };
-        Ok(Self { model, base, config, tokenizer, device, pool, info })
+        Ok(Self { model, base, config, tokenizer, device, callers, pool, info })
     }
 
     /// The network a call means.
@@ -100,6 +99,10 @@ impl BurnEngine {
             Some(adapter) => adapter.get().ok_or_else(|| foreign("an adapter")),
         }
     }
+}
+
+fn threads_of(count: usize, on_start: Option<OnStart>) -> Result<Threads> {
+    Threads::new(count, on_start).map_err(|error| Error::Internal(format!("cannot start {count} threads: {error}")))
 }
 
 /// The network that computes in a precision, on a device that has it.
@@ -127,11 +130,12 @@ pub(crate) struct Encoded {
     window: Vec<f32>,
 }
 
-/// The prompts of a window as the model takes them.
+/// The prompts of a window as the model takes them; `propose` as in [`DenseInput`].
 pub(crate) fn model_prompts(
     prompts: &WindowPrompts,
     config: &ModelConfig,
     window: &[f32],
+    propose: bool,
     device: &Device,
 ) -> Result<Prompts> {
     let text = match &prompts.text {
@@ -141,7 +145,7 @@ pub(crate) fn model_prompts(
     let dense = config.prompt_encoder.dense.then(|| {
         let &WindowPrompts { ref points, bounding_box, ref mask, .. } = prompts;
         let size = config.image_encoder.image_size;
-        let input = DenseInput { window, size, points, bounding_box, mask: mask.as_deref() };
+        let input = DenseInput { window, size, points, bounding_box, mask: mask.as_deref(), propose };
         dense_prompt::input_tensor(&input, device)
     });
     let prompts = Prompts { points: prompts.points.clone(), bounding_box: prompts.bounding_box, text, dense };
@@ -258,7 +262,7 @@ impl Engine for BurnEngine {
         let context = adapted.map_or(&unknown, |adapted| adapted.context);
         let size = self.config.image_encoder.image_size;
         self.pool.install(|| {
-            let prompts = model_prompts(prompts, &self.config, window, &self.device)?;
+            let prompts = model_prompts(prompts, &self.config, window, true, &self.device)?;
             let fused = network.fuse(tokens.clone(), context);
             let masks = network.decode(fused.image, self.config.image_encoder.grid(), &prompts, &fused.effect);
             Ok(Decoded { logits: elements(SegVol::upsample(masks.low_res, size))?, iou: elements(masks.iou)? })
@@ -283,8 +287,10 @@ impl Engine for BurnEngine {
     }
 
     fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>> {
-        let model = self.model.clone();
-        let trainer = BurnTrainer::new(model, self.config.clone(), learns, config, &self.device, self.pool.clone())?;
+        let (model, config_of_model) = (self.model.clone(), self.config.clone());
+        let helpers = (self.callers < self.info.threads).then(|| threads_of(self.info.threads, None)).transpose()?;
+        let trainer =
+            BurnTrainer::new(model, config_of_model, learns, config, &self.device, self.pool.clone(), helpers)?;
         Ok(Box::new(trainer))
     }
 }

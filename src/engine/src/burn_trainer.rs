@@ -6,17 +6,26 @@ use crate::threads::Threads;
 use crate::training::{Evaluation, Learns, StepReport, Trainer, TrainerConfig, TrainerState, TrainingSample};
 use adaptmedseg_model::adapter::Adapter;
 use adaptmedseg_model::config::ModelConfig;
+use adaptmedseg_model::dense_prompt::channels_without;
 use adaptmedseg_model::train::{Learner, LearnerConfig, Sample};
 use adaptmedseg_model::{Device, NamedTensors, SegVol};
+use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+/// Samples that a device with helpers is given at a time.
+const PART: usize = 16;
 
 /// A learner and the threads it computes with.
 pub(crate) struct BurnTrainer {
     learner: Learner,
+    cue_dropout: Option<f64>,
     model: ModelConfig,
     device: Device,
     pool: Arc<Threads>,
+    /// For what the host prepares, where Burn has one caller and computes elsewhere.
+    helpers: Option<Threads>,
 }
 
 impl BurnTrainer {
@@ -27,11 +36,13 @@ impl BurnTrainer {
         config: TrainerConfig,
         device: &Device,
         pool: Arc<Threads>,
+        helpers: Option<Threads>,
     ) -> Result<Self> {
         let (adapter, base_learns) = match learns {
             Learns::Adapter(adapter) => (Some(pool.install(|| adapter.to_device(device))), Vec::new()),
             Learns::Weights(names) => (None, names),
         };
+        let cue_dropout = config.cue_dropout;
         let config = LearnerConfig {
             loss: config.loss,
             optimiser: config.optimiser,
@@ -42,10 +53,40 @@ impl BurnTrainer {
             base: base_learns,
         };
         let learner = pool.install(|| Learner::new(base, model.clone(), adapter, config, device.clone()))?;
-        Ok(Self { learner, model, device: device.clone(), pool })
+        Ok(Self { learner, cue_dropout, model, device: device.clone(), pool, helpers })
+    }
+}
+
+/// Makes tensors of samples.
+#[derive(Clone, Copy)]
+struct Maker<'a> {
+    model: &'a ModelConfig,
+    device: &'a Device,
+    threads: &'a Threads,
+    cue_dropout: Option<f64>,
+}
+
+impl Maker<'_> {
+    /// Samples to learn from, the first of which is number `first` of the run. Each lacks the cues that its number says.
+    fn samples(self, samples: &[TrainingSample], first: u64) -> Result<Vec<Sample>> {
+        let dropout = self.cue_dropout.unwrap_or(0.0);
+        let one = |(index, sample): (usize, &TrainingSample)| {
+            let mut made = self.sample(sample)?;
+            let without = [0, 1].map(|cue| chance(2 * (first + index as u64) + cue) < dropout);
+            if without.contains(&true) {
+                let kept = channels_without(without[0], without[1]);
+                let kept = Tensor::<1>::from_data(TensorData::from(kept), self.device).unsqueeze::<3>();
+                for prompts in &mut made.prompts {
+                    prompts.dense = prompts.dense.take().map(|volume| volume * kept.clone());
+                }
+            }
+            Ok(made)
+        };
+        self.threads.install(|| samples.par_iter().enumerate().map(one).collect())
     }
 
-    fn sample(&self, sample: &TrainingSample) -> Result<Sample> {
+    fn sample(self, sample: &TrainingSample) -> Result<Sample> {
+        let Self { model, device, .. } = self;
         let embedding = match &sample.embedding {
             Some(embedding) => {
                 let foreign = || Error::Internal("an embedding of another engine".into());
@@ -53,11 +94,11 @@ impl BurnTrainer {
             }
             None => None,
         };
-        let size = self.model.image_encoder.image_size;
-        let prompts = |prompts: &_| model_prompts(prompts, &self.model, &sample.image, &self.device);
+        let propose = self.cue_dropout.is_none();
+        let prompts = |prompts: &_| model_prompts(prompts, model, &sample.image, propose, device);
         Ok(Sample {
-            image: image_tensor(&sample.image, &self.model, &self.device)?,
-            target: window_tensor(&sample.target, size, &self.device)?,
+            image: image_tensor(&sample.image, model, device)?,
+            target: window_tensor(&sample.target, model.image_encoder.image_size, device)?,
             prompts: sample.prompts.iter().map(prompts).collect::<Result<_>>()?,
             context: sample.context.clone(),
             embedding,
@@ -65,12 +106,34 @@ impl BurnTrainer {
     }
 }
 
+/// A number from 0 to 1 that seems drawn, the same for every run (SplitMix64; Steele et al. 2014).
+fn chance(number: u64) -> f64 {
+    let mut z = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (z ^ (z >> 31)) as f64 / u64::MAX as f64
+}
+
 impl Trainer for BurnTrainer {
     fn step(&mut self, samples: &[TrainingSample], learning_rate: f64) -> Result<StepReport> {
-        let samples =
-            self.pool.install(|| samples.par_iter().map(|sample| self.sample(sample)).collect::<Result<Vec<_>>>())?;
-        let Self { learner, pool, .. } = self;
-        let (losses, gradient_norm) = pool.install(|| learner.step(&samples, learning_rate))?;
+        let Self { learner, cue_dropout, model, device, pool, helpers } = self;
+        let first = learner.steps() * samples.len() as u64;
+        let maker = Maker { model, device, threads: helpers.as_ref().unwrap_or(pool), cue_dropout: *cue_dropout };
+        let (losses, gradient_norm) = if helpers.is_some() {
+            // While one part is on the device, the next is made.
+            std::thread::scope(|scope| {
+                let (send, parts) = sync_channel(1);
+                scope.spawn(move || {
+                    // Until an error ends the step.
+                    let parts = samples.chunks(PART).zip((first..).step_by(PART));
+                    parts.map(|(part, first)| maker.samples(part, first)).try_for_each(|part| send.send(part))
+                });
+                pool.install(|| learner.step_in_parts(parts, learning_rate))
+            })?
+        } else {
+            let samples = maker.samples(samples, first)?;
+            pool.install(|| learner.step(&samples, learning_rate))?
+        };
         let count = losses.parts.len().max(1) as f64;
         Ok(StepReport {
             loss: losses.total,
@@ -82,8 +145,11 @@ impl Trainer for BurnTrainer {
     }
 
     fn evaluate(&self, sample: &TrainingSample) -> Result<Evaluation> {
+        let Self { model, device, pool, helpers, cue_dropout, .. } = self;
+        let maker = Maker { model, device, threads: helpers.as_ref().unwrap_or(pool), cue_dropout: *cue_dropout };
+        let sample = maker.sample(sample)?;
         self.pool.install(|| {
-            let (losses, logits) = self.learner.evaluate(&self.sample(sample)?)?;
+            let (losses, logits) = self.learner.evaluate(&sample)?;
             Ok(Evaluation { loss: losses.total, logits: logits.into_iter().map(elements).collect::<Result<_>>()? })
         })
     }

@@ -84,20 +84,20 @@ impl ModelSource {
 /// # Errors
 /// An unknown device; a plugin that is not there or cannot be loaded; what the engine fails with.
 #[cfg(feature = "flex")]
-pub fn open(folder: &ModelFolder, options: &EngineOptions) -> Result<Box<dyn Engine>> {
+pub fn open(model: &ModelSource, options: &EngineOptions) -> Result<Box<dyn Engine>> {
     match options.device.split_once(':') {
-        Some((name, _)) => Plugin::find(name, options.plugin.as_deref())?.open(&ModelSource::of(folder), options),
-        None if options.device == "auto" => best(folder, options),
-        None => Ok(Box::new(BurnEngine::open(folder, options)?)),
+        Some((name, _)) => Plugin::find(name, options.plugin.as_deref())?.open(model, options),
+        None if options.device == "auto" => best(model, options),
+        None => Ok(Box::new(BurnEngine::of(model, options)?)),
     }
 }
 
 #[cfg(feature = "flex")]
-fn best(folder: &ModelFolder, options: &EngineOptions) -> Result<Box<dyn Engine>> {
+fn best(model: &ModelSource, options: &EngineOptions) -> Result<Box<dyn Engine>> {
     for plugin in Plugin::all(options.plugin.as_deref()) {
         for device in of_plugin(&plugin).into_iter().filter(|device| device.accelerator) {
             let on_device = EngineOptions { device: device.name.clone(), ..options.clone() };
-            match plugin.open(&ModelSource::of(folder), &on_device) {
+            match plugin.open(model, &on_device) {
                 Ok(engine) => {
                     log::info!("device auto: {} ({})", device.name, device.description);
                     return Ok(engine);
@@ -107,7 +107,7 @@ fn best(folder: &ModelFolder, options: &EngineOptions) -> Result<Box<dyn Engine>
         }
     }
     log::info!("device auto: cpu");
-    Ok(Box::new(BurnEngine::open(folder, options)?))
+    Ok(Box::new(BurnEngine::of(model, options)?))
 }
 
 #[cfg(feature = "flex")]

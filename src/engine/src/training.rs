@@ -26,13 +26,19 @@ pub struct TrainerConfig {
     /// Keep only the inputs of the encoder's blocks and compute each block again on the way back: about one block's
     /// activations in memory instead of all, for a third more time.
     pub gradient_checkpointing: bool,
-    /// Compute the samples of a step side by side: faster for a small network, for the memory of all of them at once.
+    /// Compute the samples of a step together, for the memory of all of them at once: side by side on the processor, which is
+    /// faster for a small network; on other devices as one batch, where it is weights that learn and each sample has one
+    /// combination of prompts.
     pub parallel_samples: bool,
     /// How much of the running average of the weights stays after a step; none: no average. Where there is one, it is what
     /// is evaluated and saved.
     pub average: Option<f64>,
     /// Weight of the auxiliary loss that asks the modality's tokens which modality they are; 0 for none.
     pub modality_loss_weight: f64,
+    /// For a network that learns to see for itself: the share of windows that learn without what the dense prompt path is told
+    /// of nearness and likeness, and likewise without connected regions; and nothing is proposed to any. None: all is as when
+    /// masks are asked for.
+    pub cue_dropout: Option<f64>,
 }
 
 /// One window with its target and all the prompts it is to be found by.

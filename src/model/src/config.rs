@@ -322,6 +322,13 @@ impl ModelConfig {
         [first, second, self.image_encoder.embed_dim / 16]
     }
 
+    /// Channels of the dense prompt path's residual blocks: on the way down at a half and a quarter of the window's
+    /// resolution, on the way up at a quarter, a half and the whole.
+    pub(crate) fn dense_blocks(&self) -> [Vec<usize>; 2] {
+        let [quarter, half, full] = self.dense_channels();
+        [vec![half, half, quarter, quarter, quarter], vec![quarter, quarter, half, half, full, full]]
+    }
+
     /// Channels of the features that masks are made of.
     pub fn mask_channels(&self) -> usize {
         if self.prompt_encoder.dense { self.dense_channels()[2] } else { self.upscaled_channels()[1] }

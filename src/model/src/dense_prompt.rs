@@ -6,7 +6,7 @@
 //! 1505.04597): prompts reach every voxel directly, and masks come out at the window's own resolution.
 
 use crate::config::ModelConfig;
-pub use crate::dense_input::{DenseInput, INPUT_CHANNELS};
+pub use crate::dense_input::{DenseInput, INPUT_CHANNELS, channels_without};
 use crate::linear::Linear;
 use crate::mask_decoder::UpConv;
 use crate::volume_ops::{conv3, gather_blocks, instance_norm_relu, scatter_blocks};
@@ -31,7 +31,7 @@ pub struct DensePrompt {
 /// What the path makes of its input.
 #[derive(Clone, Debug)]
 pub struct DenseFeatures {
-    /// `[1, tokens, embed_dim]`: added to the image tokens.
+    /// `[batch, tokens, embed_dim]`: added to the image tokens.
     pub tokens: Tensor<3>,
     /// At a quarter, a half and the whole of the window's resolution: added to the up-scaled features.
     skips: [Tensor<3>; 3],
@@ -43,15 +43,16 @@ impl DensePrompt {
         let [quarter, half, full] = config.dense_channels();
         let tokens = config.image_encoder.embed_dim;
         let [depth, height, width] = config.image_encoder.image_size;
-        let block = |channels| ResidualBlock::new(channels, device);
+        let blocks = |channels: Vec<usize>| channels.into_iter().map(|channels| ResidualBlock::new(channels, device));
+        let [encode, refine] = config.dense_blocks();
         Self {
             stem: Conv3::new(INPUT_CHANNELS, full, device),
             down: [(full, half), (half, quarter), (quarter, tokens)]
                 .map(|(from, to)| Linear::new(8 * from, to, device))
                 .into(),
-            encode: vec![block(half), block(half), block(quarter)],
+            encode: blocks(encode).collect(),
             up: UpConv::new(half, full, device),
-            refine: vec![block(quarter), block(half), block(half), block(full)],
+            refine: blocks(refine).collect(),
             depth,
             height,
             width,
@@ -69,13 +70,13 @@ impl DensePrompt {
     }
 
     /// # Shapes
-    /// - volume: `[1, D * H * W, 19]`, see [`DenseInput::volume`]
+    /// - volume: `[batch, D * H * W, 19]`, see [`DenseInput::volume`]
     pub fn forward(&self, volume: Tensor<3>) -> DenseFeatures {
         let full = self.stem.forward(volume, self.size(1));
         let half = self.down[0].forward(gather_blocks(full.clone(), self.size(1)));
-        let half = self.encode[1].forward(self.encode[0].forward(half, self.size(2)), self.size(2));
+        let half = run(&self.encode[..2], half, self.size(2));
         let quarter = self.down[1].forward(gather_blocks(half.clone(), self.size(2)));
-        let quarter = self.encode[2].forward(quarter, self.size(4));
+        let quarter = run(&self.encode[2..], quarter, self.size(4));
         let tokens = self.down[2].forward(gather_blocks(quarter.clone(), self.size(4)));
         DenseFeatures { tokens, skips: [quarter, half, full] }
     }
@@ -83,20 +84,24 @@ impl DensePrompt {
     /// From the decoder's first up-scaling to the features the masks are made of, at the window's resolution.
     ///
     /// # Shapes
-    /// - first: `[1, D/4 * H/4 * W/4, embed_dim / 4]`; second: the decoder's second transposed convolution
-    /// - output: `[1, D * H * W, embed_dim / 16]`
+    /// - first: `[batch, D/4 * H/4 * W/4, embed_dim / 4]`; second: the decoder's second transposed convolution
+    /// - output: `[batch, D * H * W, embed_dim / 16]`
     pub(crate) fn upscale(&self, first: Tensor<3>, second: &UpConv, features: &DenseFeatures) -> Tensor<3> {
         let [quarter, half, full] = features.skips.clone();
         let up = |conv: &UpConv, x: Tensor<3>, size| {
             let taps = conv.forward(x);
-            let [_, voxels, count, channels] = taps.dims();
-            scatter_blocks(taps.reshape([1, voxels, count * channels]), size)
+            let [batch, voxels, count, channels] = taps.dims();
+            scatter_blocks(taps.reshape([batch, voxels, count * channels]), size)
         };
-        let x = self.refine[0].forward(first + quarter, self.size(4));
-        let x = self.refine[1].forward(up(second, x, self.size(2)) + half, self.size(2));
-        let x = self.refine[2].forward(x, self.size(2));
-        self.refine[3].forward(up(&self.up, x, self.size(1)) + full, self.size(1))
+        let x = run(&self.refine[..2], first + quarter, self.size(4));
+        let x = run(&self.refine[2..4], up(second, x, self.size(2)) + half, self.size(2));
+        run(&self.refine[4..], up(&self.up, x, self.size(1)) + full, self.size(1))
     }
+}
+
+/// One block after the other, at one resolution.
+fn run(blocks: &[ResidualBlock], x: Tensor<3>, size: [usize; 3]) -> Tensor<3> {
+    blocks.iter().fold(x, |x, block| block.forward(x, size))
 }
 
 /// `x + conv(relu(norm(x)))` (He et al., arXiv 1603.05027, with instance norm).

@@ -35,6 +35,15 @@ pub struct Masks {
     pub iou: Tensor<2>,
 }
 
+/// The prompts of those rows of a batch that have as many tokens, in the prompt encoder's space.
+#[derive(Clone, Debug)]
+pub struct PromptTokens {
+    /// `[rows, prompts, embed_dim]`.
+    pub sparse: Tensor<3>,
+    /// `[rows, embed_dim]`.
+    pub text: Option<Tensor<2>>,
+}
+
 /// The inner stages of one pass, for comparison with the reference.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
@@ -74,19 +83,18 @@ impl MaskDecoder {
     }
 
     /// # Shapes
-    /// - image: `[batch or 1, d * h * w, embed_dim]`, the encoder's output
+    /// - image: `[batch, d * h * w, embed_dim]`, the encoder's output; one row will do where `prompts` is one group
     /// - image_pe: `[1, d * h * w, embed_dim]`; dense_prompt: `[1, 1, embed_dim]`
-    /// - sparse: `[batch, prompts, embed_dim]`; text: `[batch, embed_dim]`
+    /// - prompts: those of the batch's rows, in order
     pub fn forward(
         &self,
         image: Tensor<3>,
         image_pe: Tensor<3>,
         dense_prompt: Tensor<3>,
-        sparse: Tensor<3>,
-        text: Option<Tensor<2>>,
+        prompts: Vec<PromptTokens>,
         effect: &MaskEffect,
     ) -> Masks {
-        let decoded = self.transform(image, image_pe, dense_prompt, sparse, text, effect, None);
+        let decoded = self.transform_groups(image + dense_prompt, image_pe, prompts, effect);
         let upscaled = self.output_upscaling.second(self.output_upscaling.first(decoded.keys));
         let masks = upscaled.matmul(decoded.weights.swap_dims(1, 2));
         Masks { low_res: self.output_upscaling.volume(masks), iou: decoded.iou }
@@ -99,11 +107,10 @@ impl MaskDecoder {
         image: Tensor<3>,
         image_pe: Tensor<3>,
         (path, features): (&DensePrompt, &DenseFeatures),
-        sparse: Tensor<3>,
-        text: Option<Tensor<2>>,
+        prompts: Vec<PromptTokens>,
         effect: &MaskEffect,
     ) -> Masks {
-        let decoded = self.transform(image, image_pe, features.tokens.clone(), sparse, text, effect, None);
+        let decoded = self.transform_groups(image + features.tokens.clone(), image_pe, prompts, effect);
         let first = self.output_upscaling.first(decoded.keys);
         let upscaled = path.upscale(first, &self.output_upscaling.conv2, features);
         let masks = upscaled.matmul(decoded.weights.swap_dims(1, 2));
@@ -112,22 +119,17 @@ impl MaskDecoder {
         Masks { low_res: masks.swap_dims(1, 2).reshape([batch, count, d, h, w]), iou: decoded.iou }
     }
 
-    /// [`forward`](Self::forward), noting the inner stages in `trace`.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what the original's decoder takes, the prior's effect and the trace"
-    )]
+    /// [`forward`](Self::forward) for one group, noting the inner stages in `trace`.
     pub fn forward_traced(
         &self,
         image: Tensor<3>,
         image_pe: Tensor<3>,
         dense_prompt: Tensor<3>,
-        sparse: Tensor<3>,
-        text: Option<Tensor<2>>,
+        prompts: PromptTokens,
         effect: &MaskEffect,
         trace: &mut Trace,
     ) -> Masks {
-        let decoded = self.transform(image, image_pe, dense_prompt, sparse, text, effect, Some(trace));
+        let decoded = self.transform(image + dense_prompt, image_pe, prompts, effect, Some(trace));
         let normed = self.output_upscaling.first(decoded.keys);
         let upscaled = self.output_upscaling.second(normed.clone());
         let masks = upscaled.clone().matmul(decoded.weights.swap_dims(1, 2));
@@ -136,15 +138,35 @@ impl MaskDecoder {
         Masks { low_res: self.output_upscaling.volume(masks), iou: decoded.iou }
     }
 
-    /// Everything but the up-scaling.
-    #[expect(clippy::too_many_arguments, reason = "as above")]
+    /// Everything but the up-scaling: attention knows no rows of different lengths, so each group goes by itself.
+    fn transform_groups(
+        &self,
+        image: Tensor<3>,
+        image_pe: Tensor<3>,
+        mut prompts: Vec<PromptTokens>,
+        effect: &MaskEffect,
+    ) -> Transformed {
+        if prompts.len() == 1 {
+            return self.transform(image, image_pe, prompts.remove(0), effect, None);
+        }
+        let (mut keys, mut weights, mut iou, mut row) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for group in prompts {
+            let rows = group.sparse.dims()[0];
+            let done = self.transform(image.clone().narrow(0, row, rows), image_pe.clone(), group, effect, None);
+            keys.push(done.keys);
+            weights.push(done.weights);
+            iou.push(done.iou);
+            row += rows;
+        }
+        Transformed { keys: Tensor::cat(keys, 0), weights: Tensor::cat(weights, 0), iou: Tensor::cat(iou, 0) }
+    }
+
+    /// The same for one group, whose image has the dense prompt in it.
     fn transform(
         &self,
         image: Tensor<3>,
         image_pe: Tensor<3>,
-        dense_prompt: Tensor<3>,
-        sparse: Tensor<3>,
-        text: Option<Tensor<2>>,
+        PromptTokens { sparse, text }: PromptTokens,
         effect: &MaskEffect,
         mut trace: Option<&mut Trace>,
     ) -> Transformed {
@@ -153,7 +175,7 @@ impl MaskDecoder {
         let own = Tensor::cat(vec![self.iou_token.weight.val(), self.mask_tokens.weight.val()], 0);
         let own = own.unsqueeze_dim::<3>(0).expand([batch, 1 + self.num_mask_tokens, width]);
         let tokens = Tensor::cat(vec![own, sparse], 1);
-        let image = (image + dense_prompt).expand([batch, image_tokens, width]);
+        let image = image.expand([batch, image_tokens, width]);
 
         let Streams { queries: hs, keys } =
             self.transformer.forward_with_layers(image, image_pe, tokens.clone(), |streams| {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::image_encoder::ImageEncoder;
 use crate::linear::Lora;
 use crate::linear::{Linear, Linears};
-use crate::mask_decoder::{MaskDecoder, Masks, interpolate_trilinear};
+use crate::mask_decoder::{MaskDecoder, Masks, PromptTokens, interpolate_trilinear};
 use crate::parameters::{self, RawTensor};
 use crate::prior::{ContextPrior, Fused, MaskEffect, PriorConfig};
 use crate::prompt_encoder::PromptEncoder;
@@ -38,7 +38,7 @@ pub struct Prompts {
     pub bounding_box: Option<[f32; 6]>,
     /// A text as the text encoder's aligned output, `[1, embed_dim]`.
     pub text: Option<Tensor<2>>,
-    /// The same and more for the dense prompt path, where the model has one: `[1, voxels, 11]`, see
+    /// The same and more for the dense prompt path, where the model has one: `[1, voxels, 19]`, see
     /// [`DenseInput`](crate::dense_prompt::DenseInput).
     pub dense: Option<Tensor<3>>,
 }
@@ -47,6 +47,11 @@ impl Prompts {
     /// Whether there is nothing to go by.
     pub fn is_empty(&self) -> bool {
         self.points.is_empty() && self.bounding_box.is_none() && self.text.is_none()
+    }
+
+    /// What prompts have in common that can be decoded together: how many points, whether a box, whether a text.
+    pub fn kind(&self) -> (usize, bool, bool) {
+        (self.points.len(), self.bounding_box.is_some(), self.text.is_some())
     }
 }
 
@@ -234,34 +239,48 @@ impl SegVol {
     /// # Shapes
     /// - image: `[1, d * h * w, embed_dim]`, the image of [`fuse`](Self::fuse) for a token grid of `grid`
     pub fn decode(&self, image: Tensor<3>, grid: [usize; 3], prompts: &Prompts, effect: &MaskEffect) -> Masks {
+        self.decode_batch(image, grid, &[prompts], effect)
+    }
+
+    /// [`decode`](Self::decode) for several windows, each with its prompts. The fewer changes of
+    /// [`kind`](Prompts::kind) there are from one to the next, the less there is to do.
+    ///
+    /// # Shapes
+    /// - image: `[windows, d * h * w, embed_dim]`
+    pub fn decode_batch(&self, image: Tensor<3>, grid: [usize; 3], prompts: &[&Prompts], effect: &MaskEffect) -> Masks {
         let device = image.device();
-        let points = (!prompts.points.is_empty()).then(|| {
-            let count = prompts.points.len();
-            let places: Vec<f32> = prompts.points.iter().flat_map(|(place, _)| *place).collect();
-            let labels: Vec<f32> = prompts.points.iter().map(|(_, label)| f32::from(*label)).collect();
-            (
-                Tensor::<3>::from_data(TensorData::new(places, [1, count, 3]), &device),
-                Tensor::<2>::from_data(TensorData::new(labels, [1, count]), &device),
-            )
-        });
-        let boxes = prompts
-            .bounding_box
-            .map(|corners| Tensor::<2>::from_data(TensorData::new(corners.to_vec(), [1, 6]), &device));
-        let sparse = self.prompt_encoder.forward(points, boxes, prompts.text.clone());
+        let groups = prompts.chunk_by(|a, b| a.kind() == b.kind());
+        let tokens = groups.map(|group| self.prompt_tokens(group, &device)).collect();
         let image_pe = self.prompt_encoder.dense_pe(grid);
         if let Some(path) = &self.dense_prompt {
-            let volume = prompts.dense.clone().expect("whoever calls a model with a dense prompt path makes its input");
-            let dense = (path, &path.forward(volume));
-            return self.mask_decoder.forward_dense(image, image_pe, dense, sparse, prompts.text.clone(), effect);
+            let volume = |prompts: &&Prompts| {
+                prompts.dense.clone().expect("whoever calls a model with a dense prompt path makes its input")
+            };
+            let features = path.forward(Tensor::cat(prompts.iter().map(volume).collect(), 0));
+            return self.mask_decoder.forward_dense(image, image_pe, (path, &features), tokens, effect);
         }
-        self.mask_decoder.forward(
-            image,
-            image_pe,
-            self.prompt_encoder.dense_prompt(),
-            sparse,
-            prompts.text.clone(),
-            effect,
-        )
+        self.mask_decoder.forward(image, image_pe, self.prompt_encoder.dense_prompt(), tokens, effect)
+    }
+
+    /// The tokens of prompts of one kind.
+    fn prompt_tokens(&self, prompts: &[&Prompts], device: &Device) -> PromptTokens {
+        let rows = prompts.len();
+        let (count, boxed, named) = prompts[0].kind();
+        let points = (count > 0).then(|| {
+            let all = || prompts.iter().flat_map(|prompts| &prompts.points);
+            let places: Vec<f32> = all().flat_map(|(place, _)| *place).collect();
+            let labels: Vec<f32> = all().map(|(_, label)| f32::from(*label)).collect();
+            (
+                Tensor::<3>::from_data(TensorData::new(places, [rows, count, 3]), device),
+                Tensor::<2>::from_data(TensorData::new(labels, [rows, count]), device),
+            )
+        });
+        let boxes = boxed.then(|| {
+            let corners: Vec<f32> = prompts.iter().flat_map(|prompts| prompts.bounding_box).flatten().collect();
+            Tensor::<2>::from_data(TensorData::new(corners, [rows, 6]), device)
+        });
+        let text = named.then(|| Tensor::cat(prompts.iter().filter_map(|prompts| prompts.text.clone()).collect(), 0));
+        PromptTokens { sparse: self.prompt_encoder.forward(points, boxes, text.clone()), text }
     }
 
     /// Mask 0 resampled to the window: `[batch, 1, D, H, W]` logits (quirks 29 and 30).

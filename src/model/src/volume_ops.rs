@@ -1,8 +1,8 @@
-//! The operations of the dense prompt path on volumes kept channels-last, `[1, voxels, channels]`, voxels row-major over
-//! (d, h, w).
+//! The operations of the dense prompt path on volumes kept channels-last, `[batch, voxels, channels]`, voxels row-major
+//! over (d, h, w).
 //!
-//! On the Flex device they run the kernels of `adaptmedseg-kernels`, with gradients of their own; on every other device
-//! they are Burn's operations. Both compute the same function.
+//! On the Flex device they run the kernels of `adaptmedseg-kernels`, with gradients of their own, for a batch of one; on
+//! every other device they are Burn's operations. Both compute the same function.
 
 use burn::tensor::{Tensor, activation};
 
@@ -12,13 +12,17 @@ const EPSILON: f64 = 1e-5;
 /// Convolution with a kernel of 3 x 3 x 3 and zeros around the volume.
 ///
 /// # Shapes
-/// - x: `[1, voxels, in]` of a volume of `size` (D, H, W)
+/// - x: `[batch, voxels, in]` of volumes of `size` (D, H, W)
 /// - weight: `[out, in, 3, 3, 3]`, PyTorch's layout; bias: `[out]`
-/// - output: `[1, voxels, out]`
+/// - output: `[batch, voxels, out]`
 pub(crate) fn conv3(x: Tensor<3>, size: [usize; 3], weight: Tensor<5>, bias: Tensor<1>) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if flex::on_flex(&x) && flex::on_flex(&weight) && flex::on_flex(&bias) {
+    if x.dims()[0] == 1 && flex::on_flex(&x) && flex::on_flex(&weight) && flex::on_flex(&bias) {
         return flex::conv3(x, size, weight, bias);
+    }
+    #[cfg(feature = "tch")]
+    if x.is_tracked() || weight.is_tracked() {
+        return torch::conv3(x, size, weight) + bias.unsqueeze();
     }
     let options = burn::tensor::ops::ConvOptions::new([1; 3], [1; 3], [1; 3], 1);
     from_volume(burn::tensor::module::conv3d(to_volume(x, size), weight, Some(bias), options))
@@ -27,11 +31,11 @@ pub(crate) fn conv3(x: Tensor<3>, size: [usize; 3], weight: Tensor<5>, bias: Ten
 /// Instance normalisation (Ulyanov et al., arXiv 1607.08022), then ReLU.
 ///
 /// # Shapes
-/// - x: `[1, voxels, channels]`; gamma, beta: `[channels]`
+/// - x: `[batch, voxels, channels]`; gamma, beta: `[channels]`
 /// - output: as x
 pub(crate) fn instance_norm_relu(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if flex::on_flex(&x) && flex::on_flex(&gamma) && flex::on_flex(&beta) {
+    if x.dims()[0] == 1 && flex::on_flex(&x) && flex::on_flex(&gamma) && flex::on_flex(&beta) {
         return flex::instance_norm_relu(x, gamma, beta);
     }
     let centred = x.clone() - x.mean_dim(1);
@@ -42,40 +46,126 @@ pub(crate) fn instance_norm_relu(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>
 /// Blocks of 2 x 2 x 2 voxels become one voxel of eight times the channels.
 ///
 /// # Shapes
-/// - x: `[1, D * H * W, channels]`, `size` = (D, H, W), even
-/// - output: `[1, D/2 * H/2 * W/2, 8 * channels]`, the eight voxels row-major over (d, h, w)
+/// - x: `[batch, D * H * W, channels]`, `size` = (D, H, W), even
+/// - output: `[batch, D/2 * H/2 * W/2, 8 * channels]`, the eight voxels row-major over (d, h, w)
 pub(crate) fn gather_blocks(x: Tensor<3>, size: [usize; 3]) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if flex::on_flex(&x) {
+    if x.dims()[0] == 1 && flex::on_flex(&x) {
         return flex::blocks(x, size, flex::Blocks::Gather);
     }
-    let ([_, voxels, channels], [d, h, w]) = (x.dims(), size.map(|size| size / 2));
-    x.reshape([d, 2, h, 2, w, 2, channels]).permute([0, 2, 4, 1, 3, 5, 6]).reshape([1, voxels / 8, 8 * channels])
+    let ([batch, voxels, channels], [d, h, w]) = (x.dims(), size.map(|size| size / 2));
+    let blocks = x.reshape([batch * d, 2, h, 2, w, 2, channels]).permute([0, 2, 4, 1, 3, 5, 6]);
+    blocks.reshape([batch, voxels / 8, 8 * channels])
 }
 
 /// The way back from [`gather_blocks`]: what a transposed convolution of kernel 2 and stride 2 ends with.
 ///
 /// # Shapes
-/// - x: `[1, D/2 * H/2 * W/2, 8 * channels]`, `size` = (D, H, W), even
-/// - output: `[1, D * H * W, channels]`
+/// - x: `[batch, D/2 * H/2 * W/2, 8 * channels]`, `size` = (D, H, W), even
+/// - output: `[batch, D * H * W, channels]`
 pub(crate) fn scatter_blocks(x: Tensor<3>, size: [usize; 3]) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if flex::on_flex(&x) {
+    if x.dims()[0] == 1 && flex::on_flex(&x) {
         return flex::blocks(x, size, flex::Blocks::Scatter);
     }
-    let ([_, voxels, channels], [d, h, w]) = (x.dims(), size.map(|size| size / 2));
+    let ([batch, voxels, channels], [d, h, w]) = (x.dims(), size.map(|size| size / 2));
     let channels = channels / 8;
-    x.reshape([d, h, w, 2, 2, 2, channels]).permute([0, 3, 1, 4, 2, 5, 6]).reshape([1, voxels * 8, channels])
+    let blocks = x.reshape([batch * d, h, w, 2, 2, 2, channels]).permute([0, 3, 1, 4, 2, 5, 6]);
+    blocks.reshape([batch, voxels * 8, channels])
 }
 
 fn to_volume(x: Tensor<3>, [d, h, w]: [usize; 3]) -> Tensor<5> {
-    let [_, _, channels] = x.dims();
-    x.swap_dims(1, 2).reshape([1, channels, d, h, w])
+    let [batch, _, channels] = x.dims();
+    x.swap_dims(1, 2).reshape([batch, channels, d, h, w])
 }
 
 fn from_volume(x: Tensor<5>) -> Tensor<3> {
-    let [_, channels, d, h, w] = x.dims();
-    x.reshape([1, channels, d * h * w]).swap_dims(1, 2)
+    let [batch, channels, d, h, w] = x.dims();
+    x.reshape([batch, channels, d * h * w]).swap_dims(1, 2)
+}
+
+/// The convolution that learns, on libtorch. Burn's gradient of a convolution by its weight is a convolution with a kernel
+/// as large as the volume, for which libtorch has no fast way; here all three are matrix products with the 27 neighbours
+/// of every voxel, which are gathered again for each, and not kept.
+#[cfg(feature = "tch")]
+#[expect(deprecated, reason = "what comes after libtorch is another plugin")]
+mod torch {
+    use burn::backend::autodiff::checkpoint::base::Checkpointer;
+    use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+    use burn::backend::autodiff::grads::Gradients;
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Autodiff, LibTorch};
+    use burn::tensor::Tensor;
+
+    type TchTensor = FloatTensor<LibTorch>;
+
+    /// [`conv3`](super::conv3) without its bias.
+    pub(super) fn conv3(x: Tensor<3>, size: [usize; 3], weight: Tensor<5>) -> Tensor<3> {
+        let [outputs, inputs, ..] = weight.dims();
+        // The gradient comes back through the same steps.
+        let weight = weight.permute([2, 3, 4, 1, 0]).reshape([27, inputs, outputs]);
+        let parts = |tensor: Tensor<3>| {
+            let tensor = tensor.autodiff().try_into_primitive::<Autodiff<LibTorch>>();
+            tensor.expect("with this feature there is no other device").into_parts()
+        };
+        let ((x, by_x), (weight, by_weight)) = (parts(x), parts(weight));
+        let out = plain(product(tensor(x.clone()), size, tensor(weight.clone())));
+        let prepared = Conv3.prepare::<NoCheckpointing>([by_x, by_weight]).compute_bound().stateful();
+        Tensor::from_primitive::<Autodiff<LibTorch>>(match prepared {
+            OpsKind::Tracked(prepared) => prepared.finish((size, x, weight), out),
+            OpsKind::UnTracked(prepared) => prepared.finish(out),
+        })
+    }
+
+    #[derive(Debug)]
+    struct Conv3;
+
+    impl Backward<LibTorch, 2> for Conv3 {
+        type State = ([usize; 3], TchTensor, TchTensor);
+
+        fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+            let (size, x, weight) = ops.state;
+            let grad: Tensor<3> = tensor(gradients.consume::<LibTorch>(&ops.node));
+            let [by_x, by_weight] = ops.parents;
+            if let Some(parent) = by_x {
+                let turned = tensor::<3>(weight).flip([0]).swap_dims(1, 2);
+                gradients.register::<LibTorch>(parent.id, plain(product(grad.clone(), size, turned)));
+            }
+            if let Some(parent) = by_weight {
+                let x: Tensor<3> = tensor(x);
+                let ([_, _, inputs], [_, _, outputs]) = (x.dims(), grad.dims());
+                let of = neighbours(x, size).swap_dims(1, 2).matmul(grad).sum_dim(0);
+                gradients.register::<LibTorch>(parent.id, plain(of.reshape([27, inputs, outputs])));
+            }
+        }
+    }
+
+    /// The convolution with a weight `[27, in, out]`.
+    fn product(x: Tensor<3>, size: [usize; 3], weight: Tensor<3>) -> Tensor<3> {
+        let [taps, inputs, outputs] = weight.dims();
+        neighbours(x, size).matmul(weight.reshape([1, taps * inputs, outputs]))
+    }
+
+    /// The 27 neighbours of every voxel, `[batch, voxels, 27 * in]`.
+    fn neighbours(x: Tensor<3>, [d, h, w]: [usize; 3]) -> Tensor<3> {
+        let [batch, voxels, inputs] = x.dims();
+        let padded = Tensor::<5>::zeros([batch, d + 2, h + 2, w + 2, inputs], &x.device())
+            .slice_assign([0..batch, 1..d + 1, 1..h + 1, 1..w + 1, 0..inputs], x.reshape([batch, d, h, w, inputs]));
+        let one = |tap: usize| {
+            let [i, j, k] = [tap / 9, tap / 3 % 3, tap % 3];
+            padded.clone().slice([0..batch, i..i + d, j..j + h, k..k + w, 0..inputs])
+        };
+        Tensor::cat((0..27).map(one).collect(), 4).reshape([batch, voxels, 27 * inputs])
+    }
+
+    fn tensor<const D: usize>(tensor: TchTensor) -> Tensor<D> {
+        Tensor::from_primitive::<LibTorch>(tensor)
+    }
+
+    fn plain<const D: usize>(tensor: Tensor<D>) -> TchTensor {
+        tensor.try_into_primitive::<LibTorch>().expect("with this feature there is no other device")
+    }
 }
 
 #[cfg(feature = "flex")]

@@ -1,7 +1,7 @@
 //! An opened model: shared between sessions and threads.
 
 use crate::error::{Error, Result};
-use adaptmedseg_engine::{self as engine, Engine, EngineOptions, Precision};
+use adaptmedseg_engine::{self as engine, Engine, EngineOptions, ModelSource, Precision};
 use adaptmedseg_model::checkpoint::{MappedTensors, ModelFolder};
 use adaptmedseg_model::config::ModelConfig;
 use serde::Serialize;
@@ -58,7 +58,7 @@ impl Model {
             ));
         }
         let folder = ModelFolder::named(name_or_path)?;
-        let engine = engine::open(&folder, options)?;
+        let engine = engine::open(&ModelSource::of(&folder), options)?;
         let config = folder.config();
         let info = engine.info().clone();
         let description = Description {

@@ -191,6 +191,7 @@ fn train_seconds(model: &Model, image: Vec<f32>, hooks: &BenchHooks) -> Result<f
         parallel_samples: false,
         average: None,
         modality_loss_weight: 0.0,
+        cue_dropout: None,
     };
     let adapter = adapter_config(Method::Lora, Variant::Hermes, LoraConfig::default(), &[]);
     let mut trainer = model.trainer(model.new_adapter(adapter, 1)?, config)?;

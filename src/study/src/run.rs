@@ -124,6 +124,7 @@ pub fn finetune(
         parallel_samples: false,
         average: None,
         modality_loss_weight: options.modality_loss_weight,
+        cue_dropout: None,
     };
     let description = adapter.config().clone();
     let mut trainer = model.trainer(adapter, config)?;

@@ -1,6 +1,6 @@
 //! The network, stage by stage, against the reference implementation.
 
-use adaptmedseg_model::mask_decoder::Trace;
+use adaptmedseg_model::mask_decoder::{PromptTokens, Trace};
 use adaptmedseg_model::prior::MaskEffect;
 use adaptmedseg_model::{Device, Prompts, SegVol, Tokenizer};
 use adaptmedseg_parity::{Bundle, assert_close, bundles, golden_network, skipped, tolerance};
@@ -164,8 +164,7 @@ fn parity_mask_decoder() {
                 embedding.clone(),
                 model.prompt_encoder().dense_pe(grid(&config)),
                 model.prompt_encoder().dense_prompt(),
-                combination.sparse(&bundle, &model),
-                combination.text(&bundle),
+                PromptTokens { sparse: combination.sparse(&bundle, &model), text: combination.text(&bundle) },
                 &MaskEffect::default(),
                 &mut trace,
             );

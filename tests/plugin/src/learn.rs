@@ -2,7 +2,7 @@
 
 use crate::compute::adapter;
 use crate::{Target, mini, prompts, window};
-use adaptmedseg_engine::{Engine, Learns, ModelSource, Trainer, TrainerConfig, TrainingSample};
+use adaptmedseg_engine::{Engine, Learns, ModelSource, Trainer, TrainerConfig, TrainingSample, WindowPrompts};
 use adaptmedseg_model::adapter::{AdapterContext, LoraConfig};
 use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::prior::Variant;
@@ -25,6 +25,7 @@ pub(crate) fn config() -> TrainerConfig {
         parallel_samples: false,
         average: None,
         modality_loss_weight: 0.0,
+        cue_dropout: None,
     }
 }
 
@@ -79,6 +80,59 @@ pub fn states(target: &Target) {
         assert!(same || name.starts_with("mask_decoder."), "{name} has changed");
     }
     assert!(engine.trainer(Learns::Weights(Vec::new()), config()).is_err(), "nothing learns");
+}
+
+/// All weights of the built-in model learn from several windows a step, which a device may compute as one batch, with the
+/// losses and gradients of the built-in engine, to 1e-4.
+///
+/// # Panics
+/// Where they do not.
+pub fn weights_as_flex(target: &Target) {
+    let source = ModelSource::of(&ModelFolder::builtin().expect("it is built in"));
+    let bounding_box = Some([8.0, 9.0, 10.0, 37.0, 36.0, 40.0]);
+    let mask = (0..48 * 48 * 48).map(|voxel| f32::from(voxel % 48 > 20)).collect();
+    let asked = [
+        WindowPrompts { bounding_box, ..WindowPrompts::default() },
+        WindowPrompts { points: vec![([20.0, 22.0, 24.0], 1), ([4.0, 5.0, 6.0], 0)], ..WindowPrompts::default() },
+        WindowPrompts { bounding_box, mask: Some(mask), ..WindowPrompts::default() },
+        WindowPrompts { points: vec![([20.0, 22.0, 24.0], 1)], bounding_box, ..WindowPrompts::default() },
+    ];
+    let steps = |engine: &dyn Engine| {
+        let options = TrainerConfig {
+            loss: LossKind::Volume,
+            gradient_checkpointing: false,
+            parallel_samples: true,
+            average: Some(0.9),
+            cue_dropout: Some(0.3),
+            ..config()
+        };
+        let mut trainer = engine.trainer(Learns::Weights(vec![String::new()]), options).expect("it learns");
+        let sample = |(index, prompts): (usize, &WindowPrompts)| {
+            let image = smooth(&window(engine, 20 + index as u32));
+            let target = image.iter().map(|&value| f32::from(value > 0.5)).collect();
+            let mut prompts = prompts.clone();
+            prompts.text = (index == 3).then(|| engine.encode_text("liver").expect("a text"));
+            TrainingSample {
+                image,
+                target,
+                prompts: vec![prompts],
+                context: AdapterContext::default(),
+                embedding: None,
+            }
+        };
+        let samples: Vec<TrainingSample> = asked.iter().enumerate().map(sample).collect();
+        let one = |_| trainer.step(&samples, 1e-4).map(|report| [report.loss, report.gradient_norm]).expect("finite");
+        (0..3).flat_map(one).collect::<Vec<f64>>()
+    };
+    let (wanted, got) = (steps(built_in(&source).as_ref()), steps(target.open(&source).as_ref()));
+    let worst = wanted.iter().zip(&got).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max);
+    println!("losses and gradients {got:?}, largest relative difference {worst:.1e}");
+    assert!(worst < LOSS, "{got:?}, built-in {wanted:?}");
+}
+
+/// Means of neighbours along the last axis, so that there are regions.
+fn smooth(window: &[f32]) -> Vec<f32> {
+    (0..window.len()).map(|index| window[index.saturating_sub(6)..=index].iter().sum::<f32>() / 7.0).collect()
 }
 
 /// A bright ellipsoid in a darker volume, and its mask.

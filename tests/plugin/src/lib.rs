@@ -12,7 +12,7 @@ mod shortage;
 
 pub use compute::{adapters, concurrent_calls, embeddings, texts};
 pub use contract::{about, refusals, what_is_missing_is_said};
-pub use learn::{finetune_as_flex, states};
+pub use learn::{finetune_as_flex, states, weights_as_flex};
 pub use sessions::{builtin_masks, cancelling};
 pub use shortage::too_little_memory;
 

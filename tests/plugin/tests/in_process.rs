@@ -20,6 +20,7 @@ suite::suite!(
     adapters,
     states,
     finetune_as_flex,
+    weights_as_flex,
     cancelling,
     builtin_masks,
 );

@@ -29,6 +29,7 @@ suite::suite!(
     adapters,
     states,
     finetune_as_flex,
+    weights_as_flex,
     cancelling,
     builtin_masks,
 );

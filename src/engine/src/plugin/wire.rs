@@ -58,21 +58,54 @@ pub(super) struct TrainerOptions {
     pub parallel_samples: bool,
     pub average: Option<f64>,
     pub modality_loss_weight: f64,
+    #[serde(default)]
+    pub cue_dropout: Option<f64>,
     pub weights: Vec<String>,
 }
 
 impl TrainerOptions {
     pub(super) fn new(config: TrainerConfig, weights: Vec<String>) -> Self {
-        let TrainerConfig { loss, optimiser, gradient_checkpointing, parallel_samples, average, modality_loss_weight } =
-            config;
-        Self { loss, optimiser, gradient_checkpointing, parallel_samples, average, modality_loss_weight, weights }
+        let TrainerConfig {
+            loss,
+            optimiser,
+            gradient_checkpointing,
+            parallel_samples,
+            average,
+            modality_loss_weight,
+            cue_dropout,
+        } = config;
+        Self {
+            loss,
+            optimiser,
+            gradient_checkpointing,
+            parallel_samples,
+            average,
+            modality_loss_weight,
+            cue_dropout,
+            weights,
+        }
     }
 
     pub(super) fn into_parts(self) -> (TrainerConfig, Vec<String>) {
-        let Self { loss, optimiser, gradient_checkpointing, parallel_samples, average, modality_loss_weight, weights } =
-            self;
-        let config =
-            TrainerConfig { loss, optimiser, gradient_checkpointing, parallel_samples, average, modality_loss_weight };
+        let Self {
+            loss,
+            optimiser,
+            gradient_checkpointing,
+            parallel_samples,
+            average,
+            modality_loss_weight,
+            cue_dropout,
+            weights,
+        } = self;
+        let config = TrainerConfig {
+            loss,
+            optimiser,
+            gradient_checkpointing,
+            parallel_samples,
+            average,
+            modality_loss_weight,
+            cue_dropout,
+        };
         (config, weights)
     }
 }

@@ -161,13 +161,14 @@ fn dense_prompt(list: &mut List, config: &ModelConfig) {
         list.bias(module, &[output]);
     };
     conv("dense_prompt.stem", INPUT_CHANNELS, full);
-    let blocks = [("encode", &[half, half, quarter][..]), ("refine", &[quarter, half, half, full])];
-    for (part, channels) in blocks {
+    let [encode, refine] = config.dense_blocks();
+    let blocks = [("encode", encode), ("refine", refine)];
+    for (part, channels) in &blocks {
         for (index, &channels) in channels.iter().enumerate() {
             conv(&format!("dense_prompt.{part}.{index}.conv"), channels, channels);
         }
     }
-    for (part, channels) in blocks {
+    for (part, channels) in &blocks {
         for (index, &channels) in channels.iter().enumerate() {
             list.norm(&format!("dense_prompt.{part}.{index}.norm"), &[channels]);
         }

@@ -25,7 +25,9 @@ pub struct LearnerConfig {
     pub optimiser: OptimiserConfig,
     /// Compute each block of the encoder again on the way back, instead of keeping its activations.
     pub gradient_checkpointing: bool,
-    /// Compute the samples of a step side by side: faster for a small network, for the memory of all of them at once.
+    /// Compute the samples of a step together, for the memory of all of them at once: side by side on the processor, which is
+    /// faster for a small network; on other devices as one batch, where nothing but the base learns and each sample has
+    /// one combination of prompts.
     pub parallel_samples: bool,
     /// How much of the running average of the base's weights stays after a step, such as 0.998; none: no average. Where there
     /// is one, it is what is evaluated and saved: it lacks the noise of single steps (Polyak and Juditsky 1992).
@@ -275,6 +277,36 @@ impl Learner {
         losses
     }
 
+    /// Whether the samples of a step can be one batch, on a device that gains by it.
+    fn as_batch(&self, samples: &[Sample]) -> bool {
+        #[cfg(feature = "flex")]
+        if self.device.clone().without_autodiff() == Device::flex() {
+            return false;
+        }
+        let alone = |sample: &Sample| sample.prompts.len() == 1 && sample.embedding.is_none();
+        self.config.parallel_samples && self.adapter.is_none() && samples.iter().all(alone)
+    }
+
+    /// The mean losses of samples as one batch; adds the sum of their gradients.
+    fn add_batch_gradients(&self, tape: &Tape, samples: &[Sample], sums: &mut NamedGradients) -> Pending {
+        // Prompts of one kind side by side.
+        let mut samples: Vec<&Sample> = samples.iter().collect();
+        samples.sort_by_key(|sample| sample.prompts[0].kind());
+        let all = |part: fn(&Sample) -> &Tensor<5>| {
+            Tensor::cat(samples.iter().map(|sample| part(sample).clone()).collect(), 0)
+        };
+        let prompts: Vec<&Prompts> = samples.iter().map(|sample| &sample.prompts[0]).collect();
+        let size = &self.model.image_encoder;
+        let image = tape.network.image_encoder().forward(all(|sample| &sample.image));
+        let masks = tape.network.decode_batch(image, size.grid(), &prompts, &MaskEffect::default());
+        let logits = SegVol::upsample(masks.low_res, size.image_size);
+        let loss = window_loss(self.config.loss, logits, all(|sample| &sample.target));
+        if loss.total.is_tracked() {
+            let [] = tape.back(loss.total * samples.len() as f64, [], sums);
+        }
+        Pending { parts: vec![[loss.dice, loss.bce]], modality: None, samples: samples.len() }
+    }
+
     /// Waits for the losses of some samples.
     fn read(&self, samples: Vec<Pending>) -> Result<Vec<Losses>> {
         let sizes: Vec<(usize, bool)> =
@@ -341,9 +373,32 @@ impl Learner {
     /// # Errors
     /// A loss that is not a number; then nothing has changed.
     pub fn step(&mut self, samples: &[Sample], learning_rate: f64) -> Result<(Losses, f64)> {
+        self.step_in_parts([Ok(samples.to_vec())], learning_rate)
+    }
+
+    /// [`step`](Self::step) with samples that come in parts, of which the device need not hold more than one at a time.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), and the error of a part; then nothing has changed either.
+    pub fn step_in_parts<E: From<Error>>(
+        &mut self,
+        parts: impl IntoIterator<Item = Result<Vec<Sample>, E>>,
+        learning_rate: f64,
+    ) -> Result<(Losses, f64), E> {
         let mut sums = NamedGradients::new();
+        let mut all = Vec::new();
+        for samples in parts {
+            all.extend(self.add_part(&samples?, &mut sums)?);
+        }
+        Ok(self.follow(sums, all, learning_rate)?)
+    }
+
+    /// Adds the gradients of some samples.
+    fn add_part(&self, samples: &[Sample], sums: &mut NamedGradients) -> Result<Vec<Pending>> {
         let mut all = Vec::with_capacity(samples.len());
-        if self.config.parallel_samples {
+        if self.as_batch(samples) {
+            all.push(self.add_batch_gradients(&self.tape()?, samples, sums));
+        } else if self.config.parallel_samples {
             // Each with a graph of its own: graphs that share a leaf wait for one another.
             let one = |sample: &Sample| {
                 let mut sums = NamedGradients::new();
@@ -364,11 +419,18 @@ impl Learner {
         } else {
             let tape = self.tape()?;
             for sample in samples {
-                all.push(self.add_gradients(&tape, sample, &mut sums));
+                all.push(self.add_gradients(&tape, sample, sums));
             }
         }
+        Ok(all)
+    }
+
+    /// Moves the weights after the mean of gradients that were added up.
+    fn follow(&mut self, mut sums: NamedGradients, all: Vec<Pending>, learning_rate: f64) -> Result<(Losses, f64)> {
+        let count: usize = all.iter().map(|pending| pending.samples).sum();
+        let weights: Vec<f64> = all.iter().map(|pending| pending.samples as f64).collect();
         let all = self.read(all)?;
-        let share = 1.0 / samples.len().max(1) as f64;
+        let share = 1.0 / count.max(1) as f64;
         for gradient in sums.values_mut() {
             *gradient = gradient.clone() * share;
         }
@@ -402,7 +464,9 @@ impl Learner {
                 }));
             }
         }
-        let mean = |of: &dyn Fn(&Losses) -> f64| all.iter().map(of).sum::<f64>() * share;
+        let mean = |of: &dyn Fn(&Losses) -> f64| {
+            all.iter().zip(&weights).map(|(losses, weight)| weight * of(losses)).sum::<f64>() * share
+        };
         let parts = all.first().map_or(0, |losses| losses.parts.len());
         let part = |index: usize| {
             let of = |pick: fn(&(f64, f64)) -> f64| mean(&|losses| losses.parts.get(index).map_or(0.0, pick));
@@ -513,12 +577,21 @@ struct Encoded {
     stages: Vec<Tensor<3>>,
 }
 
-/// The losses of a sample, still on the device: what follows is handed to it without waiting for them.
-#[derive(Default)]
+/// The losses of a sample, or the mean ones of several, still on the device: what follows is handed to it without waiting
+/// for them.
 struct Pending {
+    /// How many there are.
+    samples: usize,
     /// Dice loss and cross-entropy of each combination of prompts.
     parts: Vec<[Tensor<1>; 2]>,
     modality: Option<Tensor<1>>,
+}
+
+impl Default for Pending {
+    /// Of one sample, without any yet.
+    fn default() -> Self {
+        Self { samples: 1, parts: Vec::new(), modality: None }
+    }
 }
 
 /// What the decoder asks of its inputs: gradients, added up over the combinations of prompts.
@@ -547,5 +620,103 @@ fn diverged(what: &str) -> Error {
     Error::Unsupported {
         message: format!("{what} is not a number: training diverged"),
         hint: Some("use a smaller learning rate".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RawTensor;
+    use crate::checkpoint::expected_tensors;
+    use crate::dense_prompt::{DenseInput, input_tensor};
+    use burn::tensor::TensorData;
+    use std::collections::HashMap;
+
+    fn config() -> ModelConfig {
+        let mut config = ModelConfig::default();
+        config.image_encoder.image_size = [16; 3];
+        config.image_encoder.patch_size = [8; 3];
+        config.image_encoder.embed_dim = 48;
+        config.image_encoder.num_layers = 1;
+        config.image_encoder.num_heads = 2;
+        config.image_encoder.mlp_dim = 32;
+        config.text_encoder.num_layers = 1;
+        config.text_encoder.vocab_size = 64;
+        config.text_encoder.width = 16;
+        config.text_encoder.num_heads = 2;
+        config.text_encoder.mlp_dim = 16;
+        config.prompt_encoder.mixed_axes = false;
+        config.prompt_encoder.dense = true;
+        config.mask_decoder.mlp_dim = 32;
+        config.mask_decoder.num_heads = 2;
+        config.validate().expect("a valid configuration");
+        config
+    }
+
+    /// Weights that are all different, without drawing: another test may have just set the seed.
+    fn network(config: &ModelConfig, device: &Device) -> SegVol {
+        let shapes: HashMap<String, Vec<usize>> =
+            expected_tensors(config).into_iter().map(|of| (of.name, of.shape)).collect();
+        let raw = |name: &str| {
+            let shape = shapes.get(name)?;
+            let norm = name.contains("norm") && name.ends_with("weight");
+            let value = |index: usize| f32::from(norm) + 0.2 * (1.7 * index as f32 + name.len() as f32).sin();
+            let values: Vec<f32> = (0..shape.iter().product()).map(value).collect();
+            Some(RawTensor::from_f32(shape.clone(), &values))
+        };
+        config.init(device).load(device, raw).expect("all there are")
+    }
+
+    fn sample(index: usize, device: &Device) -> Sample {
+        let window: Vec<f32> = (0..4096).map(|voxel| ((voxel * 31 + index * 7) % 64) as f32 / 64.0).collect();
+        let bounding_box = (index != 1).then_some([2.0, 3.0, 4.0, 9.0, 10.0, 11.0 + index as f32]);
+        let points = (0..index).map(|point| ([4.0 + point as f32, 5.0, 6.0], 1)).collect::<Vec<_>>();
+        let input =
+            DenseInput { window: &window, size: [16; 3], points: &points, bounding_box, mask: None, propose: false };
+        let dense = Some(input_tensor(&input, device));
+        let text = (index == 3).then(|| Tensor::from_data(TensorData::new(window[..48].to_vec(), [1, 48]), device));
+        let target = window.iter().map(|value| value.round()).collect::<Vec<f32>>();
+        let volume = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [1, 1, 16, 16, 16]), device);
+        Sample {
+            image: volume(window),
+            target: volume(target),
+            prompts: vec![Prompts { points, bounding_box, text, dense }],
+            context: AdapterContext::default(),
+            embedding: None,
+        }
+    }
+
+    #[test]
+    fn a_batch_has_the_mean_loss_and_the_gradients_of_its_samples() {
+        let (device, config) = (Device::flex(), config());
+        let options = LearnerConfig {
+            loss: LossKind::Volume,
+            optimiser: OptimiserConfig::default(),
+            gradient_checkpointing: false,
+            parallel_samples: true,
+            average: None,
+            modality_loss_weight: 0.0,
+            base: vec![String::new()],
+        };
+        let network = network(&config, &device);
+        let learner = Learner::new(network, config, None, options, device.clone()).expect("weights that learn");
+        // Prompts of three kinds, two of them alike, out of order.
+        let samples: Vec<Sample> = [1, 0, 3, 1, 0].map(|index| sample(index, &device)).into();
+        let (mut one_by_one, mut batch) = (NamedGradients::new(), NamedGradients::new());
+        let tape = learner.tape().expect("a tape");
+        let each = samples.iter().map(|sample| learner.add_gradients(&tape, sample, &mut one_by_one)).collect();
+        let each = learner.read(each).expect("losses");
+        let together = learner.add_batch_gradients(&learner.tape().expect("a tape"), &samples, &mut batch);
+        let together = learner.read(vec![together]).expect("losses").remove(0);
+        let mean = each.iter().map(|losses| losses.total).sum::<f64>() / samples.len() as f64;
+        assert!((together.total - mean).abs() < 1e-5, "{} {mean}", together.total);
+        assert_eq!(batch.keys().collect::<Vec<_>>(), one_by_one.keys().collect::<Vec<_>>());
+        assert!(batch.len() > 100, "{}", batch.len());
+        let length = |gradient: &Tensor<1>| gradient.clone().square().sum().sqrt().into_scalar::<f32>();
+        let longest = batch.values().map(length).fold(0.0, f32::max);
+        for (name, gradient) in &batch {
+            let off = length(&(gradient.clone() - one_by_one[name].clone()));
+            assert!(off < 1e-4 * (length(gradient) + 0.01 * longest), "{name}: {off} of {}", length(gradient));
+        }
     }
 }

@@ -31,15 +31,15 @@ pub struct WindowLoss {
     pub bce: Tensor<1>,
 }
 
-/// The loss of a window.
+/// The loss of a window, or the mean of those of several.
 ///
 /// # Shapes
-/// - logits, target: `[1, 1, D, H, W]`, targets from 0 to 1
+/// - logits, target: `[batch, 1, D, H, W]`, targets from 0 to 1
 pub fn window_loss(kind: LossKind, logits: Tensor<5>, target: Tensor<5>) -> WindowLoss {
-    let [_, _, depth, height, width] = logits.dims();
+    let [batch, _, depth, height, width] = logits.dims();
     let shape = match kind {
-        LossKind::SegVol => [depth, height * width],
-        LossKind::AdaptiveDice | LossKind::Volume => [1, depth * height * width],
+        LossKind::SegVol => [batch * depth, height * width],
+        LossKind::AdaptiveDice | LossKind::Volume => [batch, depth * height * width],
     };
     let (logits, target) = (logits.reshape(shape), target.reshape(shape));
     let dice = match kind {

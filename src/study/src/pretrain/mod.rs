@@ -25,7 +25,7 @@ pub fn small_config() -> ModelConfig {
             embed_dim: 256,
             num_layers: 3,
             num_heads: 8,
-            mlp_dim: 704,
+            mlp_dim: 480,
         },
         text_encoder: TextEncoderConfig {
             vocab_size: vocabulary,

@@ -7,20 +7,20 @@ use crate::partial::{Folder, difference};
 use crate::phantom::PhantomModality;
 use crate::schedule::Schedule;
 use adaptmedseg_engine::{
-    BurnEngine, Engine, EngineOptions, Learns, TextEmbedding, Trainer, TrainerConfig, TrainerState, TrainingSample,
+    Engine, EngineOptions, Learns, ModelSource, TextEmbedding, Trainer, TrainerConfig, TrainerState, TrainingSample,
 };
+use adaptmedseg_model::RawTensor;
 use adaptmedseg_model::adapter::AdapterContext;
 use adaptmedseg_model::checkpoint::{ModelFolder, Precision, write_model};
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::train::{LossKind, OptimiserConfig};
-use adaptmedseg_model::{RawTensor, Tokenizer};
 use adaptmedseg_segment::CancelToken;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 /// Scenes that are at hand at a time.
@@ -31,8 +31,12 @@ const SAMPLES_PER_SCENE: u64 = 40;
 const HELD_OUT: u64 = 1 << 40;
 /// How much of the weights' running average stays after a step: about 500 steps count.
 const AVERAGE: f64 = 0.998;
+/// Share of windows without nearness and likeness, and without regions.
+const CUE_DROPOUT: f64 = 0.2;
 /// Held-out samples.
 const VALIDATION_SAMPLES: u64 = 60;
+/// Steps whose samples are drawn ahead, while a device is at work.
+const AHEAD: usize = 2;
 
 /// How to train from scratch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,7 +146,7 @@ struct Last {
 ///
 /// While the run goes on, `out.partial` holds a state to resume from, `metrics.jsonl`, and in `model` the model of the last
 /// checkpoint. `from`, where given, is a model to go on from, of the same architecture. Numbers do not depend on the number
-/// of threads or on whether the run was interrupted.
+/// of threads or on whether the run was interrupted; from device to device they differ as rounding does.
 ///
 /// # Errors
 /// Options that cannot be; a name that is taken; a run that cannot be resumed; a cancellation, which leaves a state to
@@ -151,7 +155,7 @@ pub fn pretrain(
     config: &ModelConfig,
     options: &PretrainOptions,
     from: Option<&ModelFolder>,
-    threads: Option<usize>,
+    compute: &EngineOptions,
     out: &Path,
     resume: bool,
     hooks: &PretrainHooks,
@@ -161,30 +165,22 @@ pub fn pretrain(
     if out.exists() {
         return Err(Error::argument(format!("{} exists", out.display()), "choose another name, or move it away"));
     }
-    let tokenizer_text = vocabulary::tokenizer();
-    let text = &config.text_encoder;
-    let tokenizer =
-        Tokenizer::from_bytes(tokenizer_text.as_bytes(), &text.template, text.context_length, text.vocab_size)?;
-    let weights = match from {
-        Some(folder) if folder.config() == config => None,
+    let tokenizer = vocabulary::tokenizer();
+    let tensors = match from {
+        Some(folder) if folder.config() == config => ModelSource::of(folder).tensors,
         Some(folder) => {
             return Err(Error::argument(
                 format!("{} has another architecture", folder.path().display()),
                 "start from a model of this one",
             ));
         }
-        None => Some(init::weights(config, options.seed)),
+        None => {
+            let weights = init::weights(config, options.seed).into_iter();
+            weights.map(|(name, (shape, data))| (name, RawTensor::from_f32(shape, &data))).collect()
+        }
     };
-    let source = |name: &str| match (&weights, from) {
-        (Some(weights), _) => weights.get(name).map(|(shape, data)| RawTensor::from_f32(shape.clone(), data)),
-        (None, from) => from.and_then(|folder| folder.tensor(name)),
-    };
-    let engine = BurnEngine::new(
-        config.clone(),
-        Some(tokenizer),
-        &EngineOptions { threads, ..EngineOptions::on("cpu") },
-        source,
-    )?;
+    let source = ModelSource { config: config.clone(), tokenizer: Some(tokenizer.clone().into_bytes()), tensors };
+    let engine = adaptmedseg_engine::open(&source, compute)?;
     let trainer = TrainerConfig {
         loss: LossKind::Volume,
         optimiser: OptimiserConfig { beta2: 0.99, weight_decay: 0.02, clip_norm: Some(1.0), ..Default::default() },
@@ -192,23 +188,24 @@ pub fn pretrain(
         parallel_samples: true,
         average: Some(AVERAGE),
         modality_loss_weight: 0.0,
+        cue_dropout: Some(CUE_DROPOUT),
     };
     let trainer = engine.trainer(Learns::Weights(vec![String::new()]), trainer)?;
     // The host's own pool of threads is left alone.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(compute.thread_count()).build();
     let pool =
         pool.map_err(|error| Error::argument(format!("no threads to draw samples with: {error}"), "use fewer"))?;
     let (folder, step, seconds) = open(out, config, options, resume)?;
     let mut run = Run {
         config,
         options,
-        engine: &engine,
+        engine: engine.as_ref(),
         trainer,
-        tokenizer: &tokenizer_text,
+        tokenizer: &tokenizer,
         folder,
         texts: HashMap::new(),
         held_out: Vec::new(),
-        pool,
+        pool: &pool,
         step,
         seconds,
     };
@@ -245,24 +242,82 @@ fn open(out: &Path, config: &ModelConfig, options: &PretrainOptions, resume: boo
     Ok((folder, last.step, last.seconds))
 }
 
+/// Where the samples of a run come from.
+struct Source<'a> {
+    options: &'a PretrainOptions,
+    /// The window's.
+    size: [usize; 3],
+    pool: &'a rayon::ThreadPool,
+    /// The scenes at hand, by their numbers.
+    scenes: VecDeque<(u64, Stage)>,
+}
+
+impl Source<'_> {
+    /// The samples of a step.
+    fn draw(&mut self, step: u64) -> Vec<Drawn> {
+        let &PretrainOptions { seed, modality, batch, .. } = self.options;
+        let (size, batch) = (self.size, batch as u64);
+        let first = step * batch;
+        // Which scenes are at hand depends on the step alone.
+        let oldest = first / SAMPLES_PER_SCENE;
+        while self.scenes.front().is_some_and(|(index, _)| *index < oldest) {
+            self.scenes.pop_front();
+        }
+        let next = self.scenes.back().map_or(oldest, |(index, _)| index + 1);
+        let new = next..oldest + SCENES;
+        let new: Vec<_> =
+            self.pool.install(|| new.into_par_iter().map(|index| (index, Stage::new(seed, index))).collect());
+        self.scenes.extend(new);
+        let scenes = &self.scenes;
+        let draw = |number: u64| {
+            // Attempts that miss the structure are numbered beyond all samples.
+            let attempt = |attempt: u64| {
+                let number = number + (attempt << 41);
+                let scene = (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % SCENES;
+                sample::draw(&scenes[scene as usize].1, size, modality, seed, number)
+            };
+            (0..).find_map(attempt).expect("the attempts do not end")
+        };
+        self.pool.install(|| (first..first + batch).into_par_iter().map(draw).collect())
+    }
+}
+
 struct Run<'a> {
     config: &'a ModelConfig,
     options: &'a PretrainOptions,
-    engine: &'a BurnEngine,
+    engine: &'a dyn Engine,
     trainer: Box<dyn Trainer>,
     tokenizer: &'a str,
     folder: Folder,
     /// The text encoder does not learn: each name is encoded once.
     texts: HashMap<String, TextEmbedding>,
     held_out: Vec<(TrainingSample, &'static str)>,
-    pool: rayon::ThreadPool,
+    pool: &'a rayon::ThreadPool,
     step: u64,
     seconds: f64,
 }
 
 impl Run<'_> {
-    fn go(mut self, out: &Path, hooks: &PretrainHooks) -> Result<PretrainReport> {
-        let mut scenes: VecDeque<(u64, Arc<Stage>)> = VecDeque::new();
+    fn go(self, out: &Path, hooks: &PretrainHooks) -> Result<PretrainReport> {
+        let mut source = Source {
+            options: self.options,
+            size: self.config.image_encoder.image_size,
+            pool: self.pool,
+            scenes: VecDeque::new(),
+        };
+        std::thread::scope(|scope| {
+            let (send, drawn) = sync_channel(AHEAD);
+            let steps = self.step..self.options.steps;
+            scope.spawn(move || {
+                // Until nobody wants them any more.
+                let _ = steps.map(|step| source.draw(step)).try_for_each(|drawn| send.send(drawn));
+            });
+            self.learn(drawn, out, hooks)
+        })
+    }
+
+    /// The steps, with the samples of each as they come.
+    fn learn(mut self, drawn: Receiver<Vec<Drawn>>, out: &Path, hooks: &PretrainHooks) -> Result<PretrainReport> {
         let (mut began, begun_at) = (Instant::now(), self.step);
         let mut elapsed = 0.0;
         let total = self.options.steps;
@@ -278,7 +333,8 @@ impl Run<'_> {
                 self.checkpoint()?;
                 return Err(Error::from(adaptmedseg_segment::Error::Cancelled));
             }
-            let samples = self.draw(&mut scenes)?;
+            let drawn = drawn.recv().expect("they are drawn up to the last step");
+            let samples = drawn.into_iter().map(|drawn| self.sample(drawn)).collect::<Result<Vec<_>>>()?;
             let rate = schedule.rate(self.step);
             let report = self.trainer.step(&samples, rate)?;
             self.step += 1;
@@ -318,34 +374,6 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// The samples of a step.
-    fn draw(&mut self, scenes: &mut VecDeque<(u64, Arc<Stage>)>) -> Result<Vec<TrainingSample>> {
-        let (&PretrainOptions { seed, modality, .. }, size) = (self.options, self.config.image_encoder.image_size);
-        let first = self.step * self.options.batch as u64;
-        // Which scenes are at hand depends on the step alone.
-        let oldest = first / SAMPLES_PER_SCENE;
-        while scenes.front().is_some_and(|(index, _)| *index < oldest) {
-            scenes.pop_front();
-        }
-        let next = scenes.back().map_or(oldest, |(index, _)| index + 1);
-        let new: Vec<_> =
-            (next..oldest + SCENES).into_par_iter().map(|index| (index, Arc::new(Stage::new(seed, index)))).collect();
-        scenes.extend(new);
-        let batch = self.options.batch as u64;
-        let scenes = &*scenes;
-        let draw = |number: u64| {
-            // Attempts that miss the structure are numbered beyond all samples.
-            let attempt = |attempt: u64| {
-                let number = number + (attempt << 41);
-                let scene = (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % SCENES;
-                sample::draw(&scenes[scene as usize].1, size, modality, seed, number)
-            };
-            (0..).find_map(attempt).expect("the attempts do not end")
-        };
-        let drawn: Vec<Drawn> = self.pool.install(|| (first..first + batch).into_par_iter().map(draw).collect());
-        drawn.into_iter().map(|drawn| self.sample(drawn)).collect()
-    }
-
     fn sample(&mut self, drawn: Drawn) -> Result<TrainingSample> {
         let Drawn { view, mut prompts, text, .. } = drawn;
         if let Some(name) = text {
@@ -362,13 +390,12 @@ impl Run<'_> {
     fn validate(&mut self) -> Result<PretrainValidation> {
         if self.held_out.is_empty() {
             let (&PretrainOptions { seed, modality, .. }, size) = (self.options, self.config.image_encoder.image_size);
-            let drawn: Vec<Drawn> = (0..VALIDATION_SAMPLES)
-                .into_par_iter()
-                .filter_map(|index| {
-                    let stage = Stage::new(seed, HELD_OUT + index / 3);
-                    sample::draw(&stage, size, modality, seed, HELD_OUT + index)
-                })
-                .collect();
+            let draw = |index| {
+                let stage = Stage::new(seed, HELD_OUT + index / 3);
+                sample::draw(&stage, size, modality, seed, HELD_OUT + index)
+            };
+            let drawn: Vec<Drawn> =
+                self.pool.install(|| (0..VALIDATION_SAMPLES).into_par_iter().filter_map(draw).collect());
             for drawn in drawn {
                 let kind = drawn.kind;
                 let sample = self.sample(drawn)?;

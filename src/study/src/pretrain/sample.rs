@@ -71,10 +71,10 @@ pub(crate) fn draw(
         (true, 0..60) => "text",
         (true, 60..80) => "text refined",
         (true, _) => "box and text",
-        (false, 0..40) => "box",
-        (false, 40..48) => "box and points",
-        (false, 48..55) => "box refined",
-        (false, 55..82) => "points",
+        (false, 0..38) => "box",
+        (false, 38..46) => "box and points",
+        (false, 46..52) => "box refined",
+        (false, 52..84) => "points",
         (false, _) => "points refined",
     };
     let mut anchors = Vec::new();
@@ -152,8 +152,14 @@ fn contrast(view: &View, inside: &[usize], size: [usize; 3]) -> f32 {
 /// A structure, the large and the small alike.
 fn choose<'a>(stage: &'a Stage, text: bool, random: &mut impl Rng) -> Option<&'a Found> {
     let named: Vec<&Found> = stage.found.iter().filter(|found| !text || found.voxels > 200).collect();
-    // Larger ones a little more often: they are what people ask for.
-    named.choose_weighted(random, |found| (found.voxels as f64).powf(0.15)).ok().copied()
+    // Larger ones a little more often: they are what people ask for. So are those that take little of their box, which are
+    // the hardest.
+    let weight = |found: &&Found| {
+        let lengths = (0..3).map(|axis| (found.end[axis] - found.start[axis]) as f64);
+        let fill = found.voxels as f64 / lengths.product::<f64>();
+        (found.voxels as f64).powf(0.15) * fill.max(0.01).powf(-0.6)
+    };
+    named.choose_weighted(random, weight).ok().copied()
 }
 
 /// A frame over everything.

@@ -24,6 +24,7 @@ fn config(checkpointing: bool) -> TrainerConfig {
         parallel_samples: false,
         average: None,
         modality_loss_weight: 0.0,
+        cue_dropout: None,
     }
 }
 
