@@ -362,7 +362,7 @@ typedef struct ams_plugin {
      * Optional, and with it all of `trainer_*`. A trainer of an adapter, or of a copy of the weights.
      *
      * `options`: a JSON object with `loss`, `optimiser`, `gradient_checkpointing`, `parallel_samples`, `average`,
-     * `modality_loss_weight` and `weights` (beginnings of the names of the weights that learn, where no adapter does).
+     * `modality_loss_weight`, `cue_dropout` and `weights` (beginnings of the names of those that learn, where no adapter does).
      * `config` and `tensors`: the adapter that learns, as in `adapter_attach`; NULL where the weights do.
      */
     ams_plugin_status (*trainer_new)(const struct ams_plugin_model *model,

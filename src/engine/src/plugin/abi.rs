@@ -307,7 +307,7 @@ pub struct ams_plugin {
     /// Optional, and with it all of `trainer_*`. A trainer of an adapter, or of a copy of the weights.
     ///
     /// `options`: a JSON object with `loss`, `optimiser`, `gradient_checkpointing`, `parallel_samples`, `average`,
-    /// `modality_loss_weight`, `cue_dropout` and `weights` (beginnings of the names of the weights that learn, where no adapter does).
+    /// `modality_loss_weight`, `cue_dropout` and `weights` (beginnings of the names of those that learn, where no adapter does).
     /// `config` and `tensors`: the adapter that learns, as in `adapter_attach`; NULL where the weights do.
     pub trainer_new: Option<
         unsafe extern "C" fn(
