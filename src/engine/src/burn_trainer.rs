@@ -14,21 +14,18 @@ use rayon::prelude::*;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-/// Samples that a device with helpers is given at a time.
+/// Samples that a device is given at a time while others prepare more.
 const PART: usize = 16;
 
-/// A learner and the threads it computes with.
+/// A learner and the threads it computes on.
 pub(crate) struct BurnTrainer {
     learner: Learner,
-    cue_dropout: Option<f64>,
-    model: ModelConfig,
-    device: Device,
+    maker: Maker,
     pool: Arc<Threads>,
-    /// For what the host prepares, where Burn has one caller and computes elsewhere.
-    helpers: Option<Threads>,
 }
 
 impl BurnTrainer {
+    /// `helpers` prepare what learns, where Burn has one caller and computes elsewhere.
     pub(crate) fn new(
         base: SegVol,
         model: ModelConfig,
@@ -42,7 +39,12 @@ impl BurnTrainer {
             Learns::Adapter(adapter) => (Some(pool.install(|| adapter.to_device(device))), Vec::new()),
             Learns::Weights(names) => (None, names),
         };
-        let cue_dropout = config.cue_dropout;
+        let maker = Maker {
+            model: model.clone(),
+            device: device.clone(),
+            threads: helpers.map_or_else(|| pool.clone(), Arc::new),
+            cue_dropout: config.cue_dropout,
+        };
         let config = LearnerConfig {
             loss: config.loss,
             optimiser: config.optimiser,
@@ -52,30 +54,29 @@ impl BurnTrainer {
             modality_loss_weight: config.modality_loss_weight,
             base: base_learns,
         };
-        let learner = pool.install(|| Learner::new(base, model.clone(), adapter, config, device.clone()))?;
-        Ok(Self { learner, cue_dropout, model, device: device.clone(), pool, helpers })
+        let learner = pool.install(|| Learner::new(base, model, adapter, config, device.clone()))?;
+        Ok(Self { learner, maker, pool })
     }
 }
 
 /// Makes tensors of samples.
-#[derive(Clone, Copy)]
-struct Maker<'a> {
-    model: &'a ModelConfig,
-    device: &'a Device,
-    threads: &'a Threads,
+struct Maker {
+    model: ModelConfig,
+    device: Device,
+    threads: Arc<Threads>,
     cue_dropout: Option<f64>,
 }
 
-impl Maker<'_> {
+impl Maker {
     /// Samples to learn from, the first of which is number `first` of the run. Each lacks the cues that its number says.
-    fn samples(self, samples: &[TrainingSample], first: u64) -> Result<Vec<Sample>> {
+    fn samples(&self, samples: &[TrainingSample], first: u64) -> Result<Vec<Sample>> {
         let dropout = self.cue_dropout.unwrap_or(0.0);
         let one = |(index, sample): (usize, &TrainingSample)| {
             let mut made = self.sample(sample)?;
             let without = [0, 1].map(|cue| chance(2 * (first + index as u64) + cue) < dropout);
             if without.contains(&true) {
                 let kept = channels_without(without[0], without[1]);
-                let kept = Tensor::<1>::from_data(TensorData::from(kept), self.device).unsqueeze::<3>();
+                let kept = Tensor::<1>::from_data(TensorData::from(kept), &self.device).unsqueeze::<3>();
                 for prompts in &mut made.prompts {
                     prompts.dense = prompts.dense.take().map(|volume| volume * kept.clone());
                 }
@@ -85,7 +86,7 @@ impl Maker<'_> {
         self.threads.install(|| samples.par_iter().enumerate().map(one).collect())
     }
 
-    fn sample(self, sample: &TrainingSample) -> Result<Sample> {
+    fn sample(&self, sample: &TrainingSample) -> Result<Sample> {
         let Self { model, device, .. } = self;
         let embedding = match &sample.embedding {
             Some(embedding) => {
@@ -116,13 +117,16 @@ fn chance(number: u64) -> f64 {
 
 impl Trainer for BurnTrainer {
     fn step(&mut self, samples: &[TrainingSample], learning_rate: f64) -> Result<StepReport> {
-        let Self { learner, cue_dropout, model, device, pool, helpers } = self;
+        let Self { learner, maker, pool } = self;
         let first = learner.steps() * samples.len() as u64;
-        let maker = Maker { model, device, threads: helpers.as_ref().unwrap_or(pool), cue_dropout: *cue_dropout };
-        let (losses, gradient_norm) = if helpers.is_some() {
+        let (losses, gradient_norm) = if Arc::ptr_eq(&maker.threads, pool) {
+            let samples = maker.samples(samples, first)?;
+            pool.install(|| learner.step(&samples, learning_rate))?
+        } else {
             // While one part is on the device, the next is made.
             std::thread::scope(|scope| {
                 let (send, parts) = sync_channel(1);
+                let maker = &*maker;
                 scope.spawn(move || {
                     // Until an error ends the step.
                     let parts = samples.chunks(PART).zip((first..).step_by(PART));
@@ -130,9 +134,6 @@ impl Trainer for BurnTrainer {
                 });
                 pool.install(|| learner.step_in_parts(parts, learning_rate))
             })?
-        } else {
-            let samples = maker.samples(samples, first)?;
-            pool.install(|| learner.step(&samples, learning_rate))?
         };
         let count = losses.parts.len().max(1) as f64;
         Ok(StepReport {
@@ -145,9 +146,7 @@ impl Trainer for BurnTrainer {
     }
 
     fn evaluate(&self, sample: &TrainingSample) -> Result<Evaluation> {
-        let Self { model, device, pool, helpers, cue_dropout, .. } = self;
-        let maker = Maker { model, device, threads: helpers.as_ref().unwrap_or(pool), cue_dropout: *cue_dropout };
-        let sample = maker.sample(sample)?;
+        let sample = self.maker.sample(sample)?;
         self.pool.install(|| {
             let (losses, logits) = self.learner.evaluate(&sample)?;
             Ok(Evaluation { loss: losses.total, logits: logits.into_iter().map(elements).collect::<Result<_>>()? })
