@@ -74,10 +74,11 @@ impl Libtorch {
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/native.h");
-    println!("cargo:rerun-if-changed=src/native.cpp");
+    let sources = ["src/native.cpp", "src/allocator.cpp"];
+    sources.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     let libtorch = Libtorch::find();
     let mut build = cxx_build::bridge("src/native.rs");
-    build.file("src/native.cpp").includes(&libtorch.include).std("c++17").warnings(false);
+    build.files(sources).includes(&libtorch.include).std("c++17").warnings(false);
     if env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("msvc") {
         build.flag("/openmp");
     } else {

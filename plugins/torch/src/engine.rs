@@ -29,6 +29,7 @@ pub(crate) fn open(source: ModelSource, options: &EngineOptions) -> Result<Box<d
     })?;
     ffi::exact_float32().map_err(failure::thrown)?;
     ffi::wait_asleep().map_err(failure::thrown)?;
+    ffi::keep_memory().map_err(failure::thrown)?;
     let on_start = move || {
         // Without it libtorch takes all cores, which is no reason to give up.
         let _ = ffi::set_threads(count);
@@ -48,14 +49,34 @@ pub(crate) fn open(source: ModelSource, options: &EngineOptions) -> Result<Box<d
     let inner =
         BurnEngine::on(burn, config, tokenizer, options.precision, move |name| tensors.borrow_mut().remove(name))?;
     log::info!("{}: {threads} threads of libtorch, which sleep while they wait; no variable was set", place.name());
-    Ok(Box::new(TorchEngine { inner, place }))
+    Ok(Box::new(TorchEngine { inner, memory: Memory(place) }))
 }
 
 /// Burn's engine, and what it does not know of the device.
 #[derive(Debug)]
 struct TorchEngine {
     inner: BurnEngine,
-    place: Place,
+    // Dropped last, when the model's tensors are gone.
+    memory: Memory,
+}
+
+/// What libtorch keeps of a place's memory for later, given back when a model is closed.
+#[derive(Debug)]
+struct Memory(Place);
+
+impl Memory {
+    fn release(&self) {
+        let released = if self.0 == Place::Cpu { ffi::release_cpu_memory() } else { ffi::release_cache() };
+        if let Err(error) = released {
+            log::warn!("libtorch: {error}");
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.release();
+    }
 }
 
 impl Engine for TorchEngine {
@@ -96,14 +117,15 @@ impl Engine for TorchEngine {
     }
 
     fn memory(&self) -> Option<MemoryUse> {
-        let Place::Cuda(index) = self.place else { return None };
-        let memory = ffi::cuda_memory(i32::try_from(index).ok()?).ok()?;
+        let memory = match self.memory.0 {
+            Place::Cuda(index) => ffi::cuda_memory(i32::try_from(index).ok()?).ok()?,
+            Place::Cpu => ffi::cpu_memory(),
+            Place::Mps => return None,
+        };
         Some(MemoryUse { allocated_bytes: memory.allocated, reserved_bytes: memory.reserved })
     }
 
     fn release_memory(&self) {
-        if let Err(error) = ffi::release_cache() {
-            log::warn!("libtorch: {error}");
-        }
+        self.memory.release();
     }
 }

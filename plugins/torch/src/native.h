@@ -21,6 +21,13 @@ void wait_asleep();
 /// float32 products are float32, without TF32 or bfloat16 in between.
 void exact_float32();
 
+/// From here on libtorch keeps large blocks of the processor's memory for its next tensors: see allocator.cpp.
+void keep_memory();
+/// Bytes of such blocks in use, and held.
+Memory cpu_memory();
+/// Gives those that are kept back to the system.
+void release_cpu_memory();
+
 std::int32_t cuda_count();
 bool has_mps();
 /// Bytes of a CUDA device that libtorch's allocator has in use, and holds.

@@ -2,7 +2,7 @@
 
 #[cxx::bridge(namespace = "adaptmedseg")]
 pub(crate) mod ffi {
-    /// Memory of an accelerator.
+    /// Memory of a device.
     struct Memory {
         /// Bytes in use.
         allocated: u64,
@@ -18,6 +18,9 @@ pub(crate) mod ffi {
         fn set_threads(count: i32) -> Result<i32>;
         fn wait_asleep() -> Result<()>;
         fn exact_float32() -> Result<()>;
+        fn keep_memory() -> Result<()>;
+        fn cpu_memory() -> Memory;
+        fn release_cpu_memory() -> Result<()>;
         fn cuda_count() -> Result<i32>;
         fn has_mps() -> bool;
         fn cuda_memory(index: i32) -> Result<Memory>;

@@ -288,6 +288,8 @@ impl Engine for BurnEngine {
 
     fn trainer(&self, learns: Learns, config: TrainerConfig) -> Result<Box<dyn Trainer>> {
         let (model, config_of_model) = (self.model.clone(), self.config.clone());
+        // Gradients would leave float16's range.
+        let model = if self.info.precision == Precision::F32 { model } else { model.learning_in_bf16() };
         let helpers = (self.callers < self.info.threads).then(|| threads_of(self.info.threads, None)).transpose()?;
         let trainer =
             BurnTrainer::new(model, config_of_model, learns, config, &self.device, self.pool.clone(), helpers)?;

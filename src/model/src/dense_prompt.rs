@@ -59,6 +59,12 @@ impl DensePrompt {
         }
     }
 
+    /// Lets the convolutions learn in bfloat16, where the device has it.
+    pub(crate) fn learn_in_bf16(&mut self) {
+        let blocks = self.encode.iter_mut().chain(&mut self.refine).map(|block| &mut block.conv);
+        blocks.chain([&mut self.stem]).for_each(|conv| conv.bf16 = true);
+    }
+
     /// The window's size.
     pub(crate) fn window(&self) -> [usize; 3] {
         self.size(1)
@@ -140,6 +146,9 @@ pub struct Conv3 {
     weight: Param<Tensor<5>>,
     /// `[out]`.
     bias: Param<Tensor<1>>,
+    /// Learns in bfloat16 on libtorch.
+    #[module(skip)]
+    bf16: bool,
 }
 
 impl Conv3 {
@@ -148,11 +157,12 @@ impl Conv3 {
         Self {
             weight: initializer.init_with([output, input, 3, 3, 3], Some(27 * input), None, device),
             bias: initializer.init_with([output], Some(27 * input), None, device),
+            bf16: false,
         }
     }
 
     fn forward(&self, x: Tensor<3>, size: [usize; 3]) -> Tensor<3> {
-        conv3(x, size, self.weight.val(), self.bias.val())
+        conv3(x, size, self.weight.val(), self.bias.val(), self.bf16)
     }
 }
 

@@ -56,17 +56,34 @@ pub fn attention(
         }
     }
     let attended = if products_are_better(&query, mask.is_some()) {
-        let scores = query.matmul(key.swap_dims(2, 3)) * scale;
-        let scores = match mask {
-            Some(mask) => scores.mask_fill(mask, f32::NEG_INFINITY),
-            None => scores,
-        };
-        activation::softmax(scores, 3).matmul(value)
+        let query = query * scale;
+        if mask.is_none() && queries * key.dims()[2] >= LARGE {
+            let head = |head: usize| {
+                let [query, key, value] = [&query, &key, &value].map(|tensor| tensor.clone().narrow(1, head, 1));
+                products(query, key, value, None)
+            };
+            Tensor::cat((0..heads).map(head).collect(), 1)
+        } else {
+            products(query, key, value, mask)
+        }
     } else {
         let options = AttentionModuleOptions { scale: Some(scale), ..Default::default() };
         functional::attention(query, key, value, mask, None, options)
     };
     attended.swap_dims(1, 2).reshape([batch, queries, heads * value_dim])
+}
+
+/// From so many scores on, heads attend one after the other: what one of them makes stays in the processor's cache.
+const LARGE: usize = 1 << 20;
+
+/// Attention as two products and a softmax, for queries that are scaled already.
+fn products(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<Tensor<4, Bool>>) -> Tensor<4> {
+    let scores = query.matmul(key.swap_dims(2, 3));
+    let scores = match mask {
+        Some(mask) => scores.mask_fill(mask, f32::NEG_INFINITY),
+        None => scores,
+    };
+    activation::softmax(scores, 3).matmul(value)
 }
 
 /// Whether attention is better computed as products and a softmax than by Burn's own operation.

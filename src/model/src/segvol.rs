@@ -174,6 +174,16 @@ impl SegVol {
         self
     }
 
+    /// This network, whose dense prompt path learns in bfloat16 on libtorch: products of its convolutions and of their
+    /// gradients are those of bfloat16 numbers, sums and weights stay float32. Inference is as before.
+    #[must_use]
+    pub fn learning_in_bf16(mut self) -> Self {
+        if let Some(path) = &mut self.dense_prompt {
+            path.learn_in_bf16();
+        }
+        self
+    }
+
     /// Adds the attached corrections to copies of the weights: more memory, and no time afterwards.
     #[must_use]
     pub fn merged(mut self) -> Self {

@@ -2,6 +2,7 @@
 
 use crate::{Target, mini, window};
 use adaptmedseg_engine::{EngineOptions, ErrorKind, ImageEmbedding, ModelSource, WindowPrompts};
+use adaptmedseg_model::checkpoint::ModelFolder;
 use serde_json::json;
 
 /// Its name and version; its devices, whose names begin with its name; the model it opened.
@@ -23,6 +24,29 @@ pub fn about(target: &Target) {
     assert!(info.threads <= 2 && info.threads > 0, "more threads than asked: {info:?}");
     assert!(info.embedding_bytes > 0, "{info:?}");
     engine.release_memory();
+}
+
+/// What a device keeps for later is held beside what is in use, and can be had back. In a process of its own.
+///
+/// # Panics
+/// If not.
+pub fn memory(target: &Target) {
+    let engine = target.open(&ModelSource::of(&ModelFolder::builtin().expect("it is built in")));
+    let asked = WindowPrompts { bounding_box: Some([8.0, 9.0, 10.0, 37.0, 36.0, 40.0]), ..WindowPrompts::default() };
+    let decode = || {
+        let embedding = engine.encode_image(&window(engine.as_ref(), 3), None).expect("a window");
+        engine.decode(&embedding, &asked, None).expect("a mask").logits
+    };
+    let first = decode();
+    let before = engine.memory();
+    engine.release_memory();
+    let after = engine.memory();
+    if let (Some(before), Some(after)) = (before, after) {
+        assert!(before.reserved_bytes > before.allocated_bytes, "nothing is kept: {before:?}");
+        assert!(after.reserved_bytes < before.reserved_bytes, "nothing was given back: {before:?}, {after:?}");
+        assert!(after.allocated_bytes <= after.reserved_bytes, "{after:?}");
+    }
+    assert_eq!(decode(), first);
 }
 
 fn refused(target: &Target, source: &ModelSource, options: &serde_json::Value, word: &str) {

@@ -2,7 +2,9 @@
 
 use crate::compute::adapter;
 use crate::{Target, mini, prompts, window};
-use adaptmedseg_engine::{Engine, Learns, ModelSource, Trainer, TrainerConfig, TrainingSample, WindowPrompts};
+use adaptmedseg_engine::{
+    Engine, EngineOptions, Learns, ModelSource, Precision, Trainer, TrainerConfig, TrainingSample, WindowPrompts,
+};
 use adaptmedseg_model::adapter::{AdapterContext, LoraConfig};
 use adaptmedseg_model::checkpoint::ModelFolder;
 use adaptmedseg_model::prior::Variant;
@@ -83,7 +85,7 @@ pub fn states(target: &Target) {
 }
 
 /// All weights of the built-in model learn from several windows a step, which a device may compute as one batch, with the
-/// losses and gradients of the built-in engine, to 1e-4.
+/// losses and gradients of the built-in engine, to 1e-4; opened in bfloat16, to 2 in a hundred.
 ///
 /// # Panics
 /// Where they do not.
@@ -122,12 +124,17 @@ pub fn weights_as_flex(target: &Target) {
         };
         let samples: Vec<TrainingSample> = asked.iter().enumerate().map(sample).collect();
         let one = |_| trainer.step(&samples, 1e-4).map(|report| [report.loss, report.gradient_norm]).expect("finite");
-        (0..3).flat_map(one).collect::<Vec<f64>>()
+        (0..2).flat_map(one).collect::<Vec<f64>>()
     };
-    let (wanted, got) = (steps(built_in(&source).as_ref()), steps(target.open(&source).as_ref()));
-    let worst = wanted.iter().zip(&got).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max);
-    println!("losses and gradients {got:?}, largest relative difference {worst:.1e}");
-    assert!(worst < LOSS, "{got:?}, built-in {wanted:?}");
+    let wanted = steps(built_in(&source).as_ref());
+    for (precision, most) in [(Precision::F32, LOSS), (Precision::Bf16, 0.02)] {
+        let options = EngineOptions { precision, ..target.options() };
+        let engine = target.plugin.open(&source, &options).unwrap_or_else(|error| panic!("{precision}: {error}"));
+        let got = steps(engine.as_ref());
+        let worst = wanted.iter().zip(&got).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max);
+        println!("{precision}: losses and gradients {got:?}, largest relative difference {worst:.1e}");
+        assert!(worst < most, "{precision}: {got:?}, built-in {wanted:?}");
+    }
 }
 
 /// Means of neighbours along the last axis, so that there are regions.

@@ -73,7 +73,7 @@ fn masks_in_float16() {
     }
 }
 
-/// What learns is float32, whatever a model was opened in.
+/// What learns is float32, whatever a model was opened in: but for a dense prompt path, for which see `weights_as_flex`.
 #[test]
 fn training_in_a_half_precision_model() {
     if let Some(open) = in_precision(Precision::Bf16) {
@@ -81,19 +81,28 @@ fn training_in_a_half_precision_model() {
     }
 }
 
-/// In a process of its own: the limit is the whole process's.
-#[test]
-fn too_little_memory() {
-    const CHILD: &str = "ADAPTMEDSEG_CONFORM_SHORTAGE";
+/// Runs a test of this file in a process of its own: what it looks at is the whole process's.
+fn alone(name: &str, test: fn(&Target)) {
+    const CHILD: &str = "ADAPTMEDSEG_CONFORM_ALONE";
     let Some(target) = target() else { return };
     if env::var_os(CHILD).is_some() {
-        return suite::too_little_memory(&target);
+        return test(&target);
     }
     let this = env::current_exe().expect("there is one");
-    let run = Command::new(this).args(["--exact", "too_little_memory", "--nocapture"]).env(CHILD, "1").output();
+    let run = Command::new(this).args(["--exact", name, "--nocapture"]).env(CHILD, "1").output();
     let run = run.expect("it can be run");
     print!("{}", String::from_utf8_lossy(&run.stdout));
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
+#[test]
+fn too_little_memory() {
+    alone("too_little_memory", suite::too_little_memory);
+}
+
+#[test]
+fn memory() {
+    alone("memory", suite::memory);
 }
 
 climb!(

@@ -7,7 +7,7 @@
 mod gradients;
 
 use super::loss::{LossKind, window_loss};
-use super::optimiser::{Optimiser, OptimiserConfig, numbers};
+use super::optimiser::{Optimiser, OptimiserConfig, diverged, numbers};
 use crate::adapter::{Adapter, AdapterContext};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -16,6 +16,7 @@ use crate::segvol::{Prompts, SegVol};
 use burn::tensor::{Device, Tensor};
 use gradients::Pending;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// How a network learns.
 #[derive(Clone, Debug)]
@@ -245,23 +246,26 @@ impl Learner {
     }
 
     /// Moves the weights after the mean of gradients that were added up.
-    fn follow(&mut self, mut sums: NamedGradients, all: Vec<Pending>, learning_rate: f64) -> Result<(Losses, f64)> {
+    fn follow(&mut self, sums: NamedGradients, all: Vec<Pending>, learning_rate: f64) -> Result<(Losses, f64)> {
         let count: usize = all.iter().map(|pending| pending.samples).sum();
-        let weights: Vec<f64> = all.iter().map(|pending| pending.samples as f64).collect();
+        let counts: Vec<f64> = all.iter().map(|pending| pending.samples as f64).collect();
         let all = self.read(all)?;
         let share = 1.0 / count.max(1) as f64;
-        for gradient in sums.values_mut() {
-            *gradient = gradient.clone() * share;
-        }
-        let norm = self.optimiser.clip(&mut sums);
-        if !norm.is_finite() {
-            return Err(diverged("the gradient"));
-        }
-        let optimiser = &mut self.optimiser;
-        optimiser.begin_step();
-        let mut change = |name: &str, flat: Tensor<1>| {
-            sums.remove(name).map(|gradient| optimiser.update(name, flat, gradient, learning_rate))
+        let mut weights = BTreeMap::new();
+        let mut gather = |name: &str, flat: Tensor<1>| {
+            if sums.contains_key(name) {
+                weights.insert(name.to_owned(), flat);
+            }
+            None
         };
+        if let Some(adapter) = &self.adapter {
+            parameters::update(adapter.weights().clone(), &mut gather);
+        }
+        if !self.config.base.is_empty() {
+            parameters::update(self.base.clone(), &mut gather);
+        }
+        let (mut changed, norm) = self.optimiser.step(weights, sums, share, learning_rate)?;
+        let mut change = |name: &str, _| changed.remove(name);
         if let Some(adapter) = &self.adapter {
             self.adapter = Some(adapter.with_weights(parameters::update(adapter.weights().clone(), &mut change)));
         }
@@ -276,7 +280,7 @@ impl Learner {
             });
             if let (Some(average), Some(most)) = (&self.average, self.config.average) {
                 // Less at first, when the weights are still far from where they will be.
-                let steps = optimiser.steps() as f64;
+                let steps = self.optimiser.steps() as f64;
                 let kept = most.min((1.0 + steps) / (10.0 + steps));
                 self.average = Some(parameters::update(average.clone(), |name, flat| {
                     Some(flat * kept + fresh.remove(name)? * (1.0 - kept))
@@ -284,7 +288,7 @@ impl Learner {
             }
         }
         let mean = |of: &dyn Fn(&Losses) -> f64| {
-            all.iter().zip(&weights).map(|(losses, weight)| weight * of(losses)).sum::<f64>() * share
+            all.iter().zip(&counts).map(|(losses, count)| count * of(losses)).sum::<f64>() * share
         };
         let parts = all.first().map_or(0, |losses| losses.parts.len());
         let part = |index: usize| {
@@ -387,13 +391,6 @@ impl Learner {
 const PARAMETER: &str = "parameter.";
 /// And their averages.
 const AVERAGE: &str = "average.";
-
-fn diverged(what: &str) -> Error {
-    Error::Unsupported {
-        message: format!("{what} is not a number: training diverged"),
-        hint: Some("use a smaller learning rate".into()),
-    }
-}
 
 #[cfg(test)]
 mod tests;
