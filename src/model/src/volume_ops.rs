@@ -87,9 +87,9 @@ fn from_volume(x: Tensor<5>) -> Tensor<3> {
 }
 
 /// The convolution that learns, on libtorch. Burn's gradient of a convolution by its weight is a convolution with a kernel
-/// as large as the volume, for which libtorch has no fast way. In float32, for which its own gradient is slow too (cuDNN 9 on
-/// an H100: 50 ms where these take 13), all three are matrix products with the 27 neighbours of every voxel, which are
-/// gathered again for each, and not kept. In bfloat16 they are libtorch's (1.4 ms).
+/// as large as the volume, for which libtorch has no fast way. In float32, for which libtorch's own gradient is slower still
+/// (cuDNN 9), all three are matrix products with the 27 neighbours of every voxel, which are gathered again for each, and not
+/// kept. In bfloat16 they are libtorch's.
 #[cfg(feature = "tch")]
 #[expect(deprecated, reason = "what comes after libtorch is another plugin")]
 mod torch {
