@@ -18,7 +18,7 @@ constexpr std::size_t large = std::size_t{1} << 20;
 constexpr std::size_t granule = std::size_t{1} << 16;
 
 /// Memory of libtorch's tensors on the processor. The system takes every large block back and hands out zeroed pages for
-/// the next one: in bfloat16 a third of the time of an encoder's pass. Here they are kept, as a GPU's are, but no more
+/// the next one: in bfloat16 a quarter of the time of an encoder's pass. Here they are kept, as a GPU's are, but no more
 /// is held than a quarter above what has been in use at once.
 class KeepingAllocator final : public c10::Allocator {
   public:

@@ -73,7 +73,7 @@ pub fn attention(
     attended.swap_dims(1, 2).reshape([batch, queries, heads * value_dim])
 }
 
-/// From so many scores on, heads attend one after the other: what one of them makes stays in the processor's cache.
+/// From so many scores on, heads attend one after the other, so that those of one are there at a time.
 const LARGE: usize = 1 << 20;
 
 /// Attention as two products and a softmax, for queries that are scaled already.

@@ -124,7 +124,7 @@ pub fn weights_as_flex(target: &Target) {
         };
         let samples: Vec<TrainingSample> = asked.iter().enumerate().map(sample).collect();
         let one = |_| trainer.step(&samples, 1e-4).map(|report| [report.loss, report.gradient_norm]).expect("finite");
-        (0..2).flat_map(one).collect::<Vec<f64>>()
+        (0..3).flat_map(one).collect::<Vec<f64>>()
     };
     let wanted = steps(built_in(&source).as_ref());
     for (precision, most) in [(Precision::F32, LOSS), (Precision::Bf16, 0.02)] {

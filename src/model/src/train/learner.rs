@@ -252,6 +252,7 @@ impl Learner {
         let all = self.read(all)?;
         let share = 1.0 / count.max(1) as f64;
         let mut weights = BTreeMap::new();
+        // Looks at the weights, and replaces none.
         let mut gather = |name: &str, flat: Tensor<1>| {
             if sums.contains_key(name) {
                 weights.insert(name.to_owned(), flat);
@@ -388,7 +389,7 @@ impl Learner {
 }
 
 /// What a state's weights are called by, before their names.
-const PARAMETER: &str = "parameter.";
+pub(super) const PARAMETER: &str = "parameter.";
 /// And their averages.
 const AVERAGE: &str = "average.";
 

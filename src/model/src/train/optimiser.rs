@@ -1,5 +1,6 @@
 //! AdamW over weights known by name, with clipping of the gradient's norm.
 
+use super::learner::PARAMETER;
 use crate::error::{Error, Result};
 use crate::parameters::{NamedGradients, NamedTensors};
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer};
@@ -215,7 +216,10 @@ impl Optimiser {
         let mut times: BTreeMap<usize, Vec<(String, usize)>> = BTreeMap::new();
         for name in state.keys().filter_map(|name| name.strip_prefix(UPDATES)) {
             let time = find(&format!("{UPDATES}{name}"))?.first().copied().unwrap_or(0.0) as usize;
-            times.entry(time).or_default().push((name.to_owned(), find(&format!("{MOMENT_1}{name}"))?.len()));
+            // As many elements as the weight, where it is there too.
+            let weight = state.get(&format!("{PARAMETER}{name}")).map(|(_, elements)| elements);
+            let length = weight.map_or_else(|| find(&format!("{MOMENT_1}{name}")), Ok)?.len();
+            times.entry(time).or_default().push((name.to_owned(), length));
         }
         for (time, members) in times {
             for mut group in Group::pack(members) {
@@ -224,7 +228,8 @@ impl Optimiser {
                     for (name, length) in &group.members {
                         let elements = find(&format!("{kind}{name}"))?;
                         if elements.len() != *length {
-                            let message = format!("the state's moments of {name} are of two lengths");
+                            let message =
+                                format!("the state's {kind}{name} has {} elements, not {length}", elements.len());
                             return Err(Error::Unsupported { message, hint: None });
                         }
                         all.extend_from_slice(elements);
@@ -314,6 +319,9 @@ mod tests {
         assert!(whole.iter().all(|(name, weight)| values(weight) == values(&parted[name])));
         let mut state = first.state();
         state.insert("moment2.a".into(), (vec![1], vec![0.0]));
+        assert!(Optimiser::restored(config.clone(), &state, &Device::flex()).is_err());
+        let mut state = first.state();
+        state.insert("parameter.a".into(), (vec![3], vec![0.0; 3]));
         assert!(Optimiser::restored(config, &state, &Device::flex()).is_err());
     }
 
