@@ -98,23 +98,24 @@ fn linear_on(
     });
 }
 
-/// The same with tiles of our own: a weight is packed once for all rows, and rows once for many columns, where a general
+/// The same with tiles of our own: a weight is packed once for all rows, and rows are read where they lie, where a general
 /// product library packs both for each of its blocks.
 #[cfg(target_arch = "x86_64")]
 mod tiles {
     use super::{Epilogue, Finish, LinearShape};
     use crate::cpu::Cpu;
     use crate::matrix::{Rows, SharedOutput};
-    use crate::tile::{Layout, Left, PANEL, TILE, pack_panel, pack_tiles, product};
+    use crate::tile::{Layout, Left, PANEL, TILE, pack_panel, pack_tiles, prefetch, product, rows_collide};
     use rayon::prelude::*;
     use std::cell::Cell;
 
     /// Rows below which packing a weight does not pay.
     pub(super) const LEAST_ROWS: usize = 96;
-    /// Inputs of the rows that a thread packs at a time: half of the second cache.
+    /// Rows that a thread computes at a time, and how many of their inputs it packs, if it must: half of the second cache.
+    const BLOCK_ROWS: usize = 8 * TILE;
     const BLOCK_ELEMENTS: usize = 1 << 17;
     /// Panels that it multiplies with them.
-    const BLOCK_PANELS: usize = 24;
+    const BLOCK_PANELS: usize = 12;
 
     thread_local! {
         /// Packed rows, kept from block to block.
@@ -138,32 +139,48 @@ mod tiles {
             kept.resize(length, 0.0);
         }
         let panels = &mut kept[..length];
-        let each = panels.par_chunks_mut(PANEL * inputs).enumerate();
-        each.for_each(|(index, panel)| pack_panel(weight, inputs, index * PANEL, panel));
+        let each = panels.par_chunks_exact_mut(PANEL * inputs).enumerate();
+        each.for_each(|(index, panel)| pack_panel(weight.chunks_exact(inputs).skip(index * PANEL), panel));
 
-        let block_rows = (BLOCK_ELEMENTS / inputs / TILE).clamp(1, 8) * TILE;
+        let pack = rows_collide(inputs);
+        let most_rows = if pack { (BLOCK_ELEMENTS / inputs / TILE).max(1) * TILE } else { BLOCK_ROWS };
+        let block_rows = most_rows.min(BLOCK_ROWS);
         let groups = outputs.div_ceil(PANEL * BLOCK_PANELS);
         let shared = SharedOutput::new(out);
         (0..rows.div_ceil(block_rows) * groups).into_par_iter().with_max_len(1).for_each(|block| {
             let first = block / groups * block_rows;
             let height = block_rows.min(rows - first);
+            let x = &x[first * inputs..][..height * inputs];
             let mut tiles = TILES.take();
-            tiles.resize(height * inputs, 0.0);
-            pack_tiles(&x[first * inputs..][..height * inputs], inputs, &mut tiles);
-            let left = Left { data: &tiles, rows: height, layout: Layout::Tiles };
+            let left = if pack {
+                tiles.resize(height.next_multiple_of(TILE) * inputs, 0.0);
+                pack_tiles(x, inputs, &mut tiles);
+                Left { data: &tiles, rows: height, layout: Layout::Tiles }
+            } else {
+                Left { data: x, rows: height, layout: Layout::Rows(inputs) }
+            };
             let panels = panels.chunks_exact(PANEL * inputs).enumerate();
             for (index, panel) in panels.skip(block % groups * BLOCK_PANELS).take(BLOCK_PANELS) {
                 let column = index * PANEL;
                 let width = PANEL.min(outputs - column);
-                let at = first * outputs + column;
-                // SAFETY: `cpu` says AVX-512. These rows and columns lie within `out`, whose length was checked; blocks
-                // do not overlap, and `out` is borrowed mutably until all are done.
-                let tile = unsafe {
-                    product(left, panel, shared.at(at), outputs, width, false);
-                    Rows::new(shared.at(at), height, width, outputs)
-                };
                 let bias = bias.map(|bias| &bias[column..column + width]);
-                cpu.run(Finish { tile, height, bias, epilogue, first: at, stride: outputs });
+                // Tile by tile, lest the rows of a panel push each other out of the first cache before they are finished.
+                for row in (0..height).step_by(TILE) {
+                    let left = left.tile(row, inputs);
+                    let at = (first + row) * outputs + column;
+                    if let Epilogue::Add(residual) = epilogue {
+                        for row in 0..left.rows {
+                            (0..PANEL).step_by(16).for_each(|column| prefetch(residual, at + row * outputs + column));
+                        }
+                    }
+                    // SAFETY: `cpu` says AVX-512. These rows and columns lie within `out`, whose length was checked; blocks
+                    // do not overlap, and `out` is borrowed mutably until all are done.
+                    let tile = unsafe {
+                        product(left, panel, shared.at(at), outputs, width, false);
+                        Rows::new(shared.at(at), left.rows, width, outputs)
+                    };
+                    cpu.run(Finish { tile, height: left.rows, bias, epilogue, first: at, stride: outputs });
+                }
             }
             TILES.set(tiles);
         });
@@ -248,9 +265,17 @@ mod tests {
 
     #[test]
     fn products_of_any_size_agree_with_f64() {
-        for (rows, inputs, outputs) in
-            [(1, 1, 1), (1, 768, 48), (10, 48, 10), (7, 33, 5), (257, 64, 769), (513, 100, 385), (0, 4, 3), (3, 4, 0)]
-        {
+        for (rows, inputs, outputs) in [
+            (1, 1, 1),
+            (1, 768, 48),
+            (10, 48, 10),
+            (7, 33, 5),
+            (257, 64, 769),
+            (513, 100, 385),
+            (110, 1024, 70),
+            (0, 4, 3),
+            (3, 4, 0),
+        ] {
             check(LinearShape { rows, inputs, outputs });
         }
     }

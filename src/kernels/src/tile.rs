@@ -26,34 +26,57 @@ pub(crate) const PANEL: usize = 32;
 const VECTORS: usize = PANEL / 16;
 /// Rows of a tile: 24 sums and what they are made of fit into the 32 registers there are.
 pub(crate) const TILE: usize = 12;
-/// Rows of a panel that are filled together, so that the first cache holds them.
-const FILL_ROWS: usize = 64;
+/// Inputs that are packed at a time: one line of the cache of every row.
+const BLOCK: usize = 16;
+/// How far ahead of that a row is fetched.
+const AHEAD: usize = 4 * BLOCK;
 
-/// Packs rows `first..first + PANEL` of a weight `[outputs, inputs]` as a panel `[inputs, PANEL]`; rows beyond the last
-/// are zero.
+/// Asks for the line that holds number `at`, or would: rows that lie thousands of numbers apart are read as fast as they
+/// come only if they are asked for early, as the processor cannot guess where the next one is.
+#[inline(always)]
+pub(crate) fn prefetch(data: &[f32], at: usize) {
+    // SAFETY: a hint, for any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().wrapping_add(at).cast()) };
+}
+
+/// Packs up to `PANEL` rows of a weight `[outputs, inputs]` as a panel `[inputs, PANEL]`; rows beyond the last are zero.
 ///
 /// # Panics
-/// If the panel has another size.
-pub(crate) fn pack_panel(weight: &[f32], inputs: usize, first: usize, panel: &mut [f32]) {
-    let rows = weight.chunks_exact(inputs).skip(first).take(PANEL);
-    let panel = panel.as_chunks_mut::<PANEL>().0;
-    assert_eq!(panel.len(), inputs);
-    for (chunk, panel) in panel.chunks_mut(FILL_ROWS).enumerate() {
+/// If a row is shorter than the panel.
+pub(crate) fn pack_panel<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, panel: &mut [f32]) {
+    let rows = rows.take(PANEL);
+    for row in rows.clone() {
+        (0..AHEAD).step_by(BLOCK).for_each(|at| prefetch(row, at));
+    }
+    // Turned in the first cache, so that what is written is whole lines.
+    let mut block = [[0.0; PANEL]; BLOCK];
+    for (index, panel) in panel.as_chunks_mut::<PANEL>().0.chunks_mut(BLOCK).enumerate() {
+        let at = index * BLOCK;
         for (column, row) in rows.clone().enumerate() {
-            for (out, &weight) in panel.iter_mut().zip(&row[chunk * FILL_ROWS..]) {
+            prefetch(row, at + AHEAD);
+            for (out, &weight) in block.iter_mut().zip(&row[at..]) {
                 out[column] = weight;
             }
+        }
+        for (out, line) in panel.iter_mut().zip(&block) {
+            *out = *line;
         }
     }
 }
 
-/// Packs whole rows `[rows, inputs]` as tiles, each `[inputs, rows of the tile]`.
+/// Whether rows so many numbers apart fall on so few lines of the first cache that they are better packed.
+pub(crate) fn rows_collide(stride: usize) -> bool {
+    stride.is_multiple_of(1024)
+}
+
+/// Packs whole rows `[rows, inputs]` as tiles `[inputs, TILE]`; of the last, rows beyond the last are left as they are.
 pub(crate) fn pack_tiles(x: &[f32], inputs: usize, tiles: &mut [f32]) {
-    for (x, tile) in x.chunks(TILE * inputs).zip(tiles.chunks_mut(TILE * inputs)) {
-        let rows = x.len() / inputs;
-        for (row, x) in x.chunks_exact(inputs).enumerate() {
-            for (out, &x) in tile[row..].iter_mut().step_by(rows).zip(x) {
-                *out = x;
+    for (x, tile) in x.chunks(TILE * inputs).zip(tiles.chunks_exact_mut(TILE * inputs)) {
+        for (index, tile) in tile.as_chunks_mut::<TILE>().0.chunks_mut(BLOCK).enumerate() {
+            for (row, x) in x.chunks_exact(inputs).enumerate() {
+                for (out, &x) in tile.iter_mut().zip(&x[index * BLOCK..]) {
+                    out[row] = x;
+                }
             }
         }
     }
@@ -65,6 +88,25 @@ pub(crate) struct Left<'a> {
     pub(crate) data: &'a [f32],
     pub(crate) rows: usize,
     pub(crate) layout: Layout,
+}
+
+impl<'a> Left<'a> {
+    /// The tile that starts at a row, a multiple of [`TILE`]; rows are `inner` long.
+    pub(crate) fn tile(self, row: usize, inner: usize) -> Self {
+        let stride = match self.layout {
+            Layout::Tiles => inner,
+            Layout::Rows(stride) => stride,
+        };
+        Self { data: &self.data[row * stride..], rows: TILE.min(self.rows - row), ..self }
+    }
+
+    /// Elements that must be there.
+    fn length(self, inner: usize) -> usize {
+        match self.layout {
+            Layout::Tiles => self.rows.next_multiple_of(TILE) * inner,
+            Layout::Rows(stride) => self.rows.saturating_sub(1) * stride + inner,
+        }
+    }
 }
 
 /// How a left side lies in memory.
@@ -83,24 +125,18 @@ pub(crate) enum Layout {
 /// them; `width` is at most [`PANEL`].
 pub(crate) unsafe fn product(left: Left, panel: &[f32], out: *mut f32, stride: usize, width: usize, accumulate: bool) {
     let inner = panel.len() / PANEL;
-    let Some(last) = left.rows.checked_sub(1) else { return };
-    let row_stride = match left.layout {
-        Layout::Tiles => inner,
-        Layout::Rows(stride) => stride,
+    assert!(left.data.len() >= left.length(inner) && width <= PANEL, "product: operands are too short");
+    let (tiles, row_stride) = match left.layout {
+        Layout::Tiles => (&TILES, inner),
+        Layout::Rows(stride) => (&ROW_TILES, stride),
     };
-    assert!(left.data.len() >= last * row_stride + inner && width <= PANEL, "product: operands are too short");
     for row in (0..left.rows).step_by(TILE) {
-        let rows = TILE.min(left.rows - row);
-        let tiles = match left.layout {
-            Layout::Tiles => &TILES,
-            Layout::Rows(_) => &ROW_TILES,
-        };
-        // SAFETY: the left side holds these rows of `inner` numbers from here on, as the assertion has shown, and the panel
-        // `inner` rows; of `out` these rows are there, by the caller's promise.
+        let left = left.tile(row, inner);
+        // SAFETY: the left side holds these rows of `inner` numbers, as the assertion has shown, and the panel `inner` rows;
+        // of `out` these rows are there, by the caller's promise.
         unsafe {
-            let left = left.data.as_ptr().add(row * row_stride);
-            let out = out.add(row * stride);
-            tiles[rows - 1](left, row_stride, inner, panel.as_ptr(), out, stride, width, accumulate);
+            let (out, panel) = (out.add(row * stride), panel.as_ptr());
+            tiles[left.rows - 1](left.data.as_ptr(), row_stride, inner, panel, out, stride, width, accumulate);
         }
     }
 }
@@ -112,7 +148,7 @@ static TILES: [Tile; TILE] = tiles!(true);
 static ROW_TILES: [Tile; TILE] = tiles!(false);
 
 /// # Safety
-/// The processor has AVX-512F. `left` is `[inner, ROWS]` if `PACKED`, else `ROWS` rows of `inner`, `row_stride` apart;
+/// The processor has AVX-512F. `left` is `[inner, TILE]` if `PACKED`, else `ROWS` rows of `inner`, `row_stride` apart;
 /// `panel` is `[inner, PANEL]`; `out` holds `ROWS` rows of `width`, at most [`PANEL`], `stride` apart, and nobody else uses
 /// them.
 #[expect(clippy::too_many_arguments, reason = "three matrices")]
@@ -145,7 +181,7 @@ unsafe fn tile<const ROWS: usize, const PACKED: bool>(
                 *right = _mm512_loadu_ps(panel.add(at * PANEL + vector * 16));
             }
             for (row, sums) in sums.iter_mut().enumerate() {
-                let at = if PACKED { at * ROWS + row } else { row * row_stride + at };
+                let at = if PACKED { at * TILE + row } else { row * row_stride + at };
                 let left = _mm512_set1_ps(*left.add(at));
                 for (sum, &right) in sums.iter_mut().zip(&right) {
                     *sum = _mm512_fmadd_ps(left, right, *sum);

@@ -4,7 +4,7 @@
 use super::{AttentionShape, Divide, Softmax, State, View};
 use crate::cpu::{Cpu, LANES};
 use crate::matrix::{Rows, SharedOutput};
-use crate::tile::{Layout, Left, PANEL, TILE, product};
+use crate::tile::{Layout, Left, PANEL, TILE, pack_panel, prefetch, product};
 use rayon::prelude::*;
 use std::cell::Cell;
 
@@ -21,7 +21,7 @@ thread_local! {
 
 #[derive(Default)]
 struct Scratch {
-    /// Tiles `[head_dim, rows of the tile]`.
+    /// Tiles `[head_dim, TILE]`.
     queries: Vec<f32>,
     /// `[BLOCK_QUERIES, keys of a block and a little more]`.
     scores: Vec<f32>,
@@ -75,13 +75,24 @@ pub(super) unsafe fn attention(
     all_keys.par_chunks_exact_mut(head_dim * PANEL).enumerate().for_each(|(index, panel)| {
         let k = k.head(index / panels / heads, index / panels % heads);
         let first = index % panels * PANEL;
-        fill(panel, PANEL.min(keys - first), |channel, key| k.at(first + key, channel));
+        let count = PANEL.min(keys - first);
+        if k.channel == 1 {
+            pack_panel((first..first + count).map(|key| &k.data[key * k.token..][..head_dim]), panel);
+        } else {
+            fill(panel, count, |channel, key| k.at(first + key, channel));
+        }
     });
     let panels = value_dim.div_ceil(PANEL);
     all_values.par_chunks_exact_mut(keys * PANEL).enumerate().for_each(|(index, panel)| {
         let v = v.head(index / panels / heads, index / panels % heads);
         let first = index % panels * PANEL;
-        fill(panel, PANEL.min(value_dim - first), |key, channel| v.at(key, first + channel));
+        let count = PANEL.min(value_dim - first);
+        fill(panel, count, |key, channel| {
+            if channel == 0 {
+                v.prefetch(key + 16, first, count);
+            }
+            v.at(key, first + channel)
+        });
     });
 
     let (all_keys, all_values) = (&*all_keys, &*all_values);
@@ -91,17 +102,15 @@ pub(super) unsafe fn attention(
         let (index, first) = (task / blocks, task % blocks * BLOCK_QUERIES);
         let rows = BLOCK_QUERIES.min(queries - first);
         let mut scratch = SCRATCH.take();
-        scratch.queries.resize(rows * head_dim, 0.0);
+        scratch.queries.resize(rows.next_multiple_of(TILE) * head_dim, 0.0);
         let q = q.head(index / heads, index % heads);
-        for (tile, to) in scratch.queries.chunks_mut(TILE * head_dim).enumerate() {
-            let first = first + tile * TILE;
-            let count = to.len() / head_dim;
-            // In units of log 2, so that the softmax can use powers of two.
-            let scale = scale * std::f32::consts::LOG2_E;
-            for (channel, to) in to.chunks_exact_mut(count).enumerate() {
-                for (row, to) in to.iter_mut().enumerate() {
-                    *to = scale * q.at(first + row, channel);
-                }
+        // In units of log 2, so that the softmax can use powers of two.
+        let scale = scale * std::f32::consts::LOG2_E;
+        for row in 0..rows {
+            let tile = &mut scratch.queries[row / TILE * TILE * head_dim..][..TILE * head_dim];
+            q.prefetch(first + row + TILE, 0, head_dim);
+            for (channel, to) in tile.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+                to[row % TILE] = scale * q.at(first + row, channel);
             }
         }
         let item = index / heads;
@@ -191,6 +200,13 @@ impl HeadView<'_> {
     #[inline(always)]
     fn at(self, token: usize, channel: usize) -> f32 {
         self.data[token * self.token + channel * self.channel]
+    }
+
+    #[inline(always)]
+    fn prefetch(self, token: usize, first: usize, channels: usize) {
+        for channel in (first..first + channels).step_by(16) {
+            prefetch(self.data, token * self.token + channel * self.channel);
+        }
     }
 }
 
