@@ -209,7 +209,7 @@ unsafe fn attend(cpu: Cpu, head: Head, rows: usize, mut out: Rows) {
             rows,
             keys,
             stride,
-            state: &mut state,
+            state: state.rows(0),
             out: &mut out,
             later: first > 0,
         });
@@ -230,6 +230,13 @@ struct State {
     sum: [f32; BLOCK_QUERIES],
 }
 
+impl State {
+    /// What is known from row `first` on: of each, the largest score and the sum.
+    fn rows(&mut self, first: usize) -> [&mut [f32]; 2] {
+        [&mut self.max[first..], &mut self.sum[first..]]
+    }
+}
+
 impl Default for State {
     fn default() -> Self {
         Self { max: [f32::NEG_INFINITY; BLOCK_QUERIES], sum: [0.0; BLOCK_QUERIES] }
@@ -243,7 +250,8 @@ struct Softmax<'a, 'b> {
     rows: usize,
     keys: usize,
     stride: usize,
-    state: &'a mut State,
+    /// As [`State::rows`] has them.
+    state: [&'a mut [f32]; 2],
     out: &'a mut Rows<'b>,
     /// The output already holds something.
     later: bool,
@@ -252,26 +260,27 @@ struct Softmax<'a, 'b> {
 impl Kernel for Softmax<'_, '_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
+        let [maxima, sums] = self.state;
         for (row, scores) in self.scores.chunks_exact_mut(self.stride).take(self.rows).enumerate() {
             let padded = self.keys.next_multiple_of(LANES);
             scores[self.keys..padded].fill(f32::NEG_INFINITY);
             let (blocks, _) = scores[..padded].as_chunks_mut::<LANES>();
 
-            let before = self.state.max[row];
+            let before = maxima[row];
             let max = larger(before, max_of(blocks));
             // While nothing but -inf was seen, -inf - max must not become NaN: a later block may hold a real score.
             let reference = if max == f32::NEG_INFINITY { 0.0 } else { max };
             let sum = exp2_and_sum::<FMA>(blocks, reference);
             if self.later {
                 let factor = exp2::<FMA>(before - reference);
-                self.state.sum[row] = self.state.sum[row] * factor + sum;
+                sums[row] = sums[row] * factor + sum;
                 if factor != 1.0 {
                     scale_row(self.out.row(row), factor);
                 }
             } else {
-                self.state.sum[row] = sum;
+                sums[row] = sum;
             }
-            self.state.max[row] = max;
+            maxima[row] = max;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Linear layer with what usually follows it, done while the result is still in the cache.
 
-use crate::cpu::{Cpu, Kernel};
+use crate::cpu::{Cpu, Kernel, LANES};
 use crate::gelu::gelu_in_place;
 use crate::matrix::{Matrix, Rows, SharedOutput};
 use rayon::prelude::*;
@@ -105,7 +105,7 @@ mod tiles {
     use super::{Epilogue, Finish, LinearShape};
     use crate::cpu::Cpu;
     use crate::matrix::{Rows, SharedOutput};
-    use crate::tile::{Layout, Left, PANEL, TILE, pack_panel, pack_tiles, prefetch, product, rows_collide};
+    use crate::tile::{LINE, Layout, Left, PANEL, TILE, pack_panel, pack_tiles, prefetch, product, rows_collide};
     use rayon::prelude::*;
     use std::cell::Cell;
 
@@ -168,9 +168,13 @@ mod tiles {
                 for row in (0..height).step_by(TILE) {
                     let left = left.tile(row, inputs);
                     let at = (first + row) * outputs + column;
-                    if let Epilogue::Add(residual) = epilogue {
-                        for row in 0..left.rows {
-                            (0..PANEL).step_by(16).for_each(|column| prefetch(residual, at + row * outputs + column));
+                    for row in 0..left.rows {
+                        let at = at + row * outputs;
+                        for at in [at, at + LINE] {
+                            prefetch(shared.address(at));
+                            if let Epilogue::Add(residual) = epilogue {
+                                prefetch(residual.as_ptr().wrapping_add(at));
+                            }
                         }
                     }
                     // SAFETY: `cpu` says AVX-512. These rows and columns lie within `out`, whose length was checked; blocks
@@ -206,19 +210,28 @@ impl Kernel for Finish<'_, '_> {
             return;
         }
         for row in 0..self.height {
+            let at = self.first + row * self.stride;
             let out = self.tile.row(row);
-            if let Some(bias) = self.bias {
-                add(out, bias);
-            }
-            match self.epilogue {
-                Epilogue::None => {}
-                Epilogue::Gelu => gelu_in_place::<FMA>(out),
-                Epilogue::Add(residual) => {
-                    let first = self.first + row * self.stride;
-                    add(out, &residual[first..first + out.len()]);
-                }
+            // A length that the compiler knows leaves no loop.
+            match out.as_mut_array::<LANES>() {
+                Some(out) => finish_row::<FMA>(out, self.bias, self.epilogue, at),
+                None => finish_row::<FMA>(out, self.bias, self.epilogue, at),
             }
         }
+    }
+}
+
+/// Bias and epilogue of a part of a row that lies at `at` in the output.
+#[inline(always)]
+fn finish_row<const FMA: bool>(out: &mut [f32], bias: Option<&[f32]>, epilogue: Epilogue, at: usize) {
+    let length = out.len();
+    if let Some(bias) = bias {
+        add(out, &bias[..length]);
+    }
+    match epilogue {
+        Epilogue::None => {}
+        Epilogue::Gelu => gelu_in_place::<FMA>(out),
+        Epilogue::Add(residual) => add(out, &residual[at..][..length]),
     }
 }
 

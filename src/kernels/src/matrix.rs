@@ -123,6 +123,11 @@ impl<T> SharedOutput<T> {
         Self(output.as_mut_ptr())
     }
 
+    /// Where element `index` lies, or would: to be told to the cache.
+    pub(crate) fn address(self, index: usize) -> *const T {
+        self.0.wrapping_add(index)
+    }
+
     /// # Safety
     /// `index` lies within the output.
     pub(crate) unsafe fn at(self, index: usize) -> *mut T {

@@ -26,17 +26,17 @@ pub(crate) const PANEL: usize = 32;
 const VECTORS: usize = PANEL / 16;
 /// Rows of a tile: 24 sums and what they are made of fit into the 32 registers there are.
 pub(crate) const TILE: usize = 12;
-/// Inputs that are packed at a time: one line of the cache of every row.
-const BLOCK: usize = 16;
-/// How far ahead of that a row is fetched.
-const AHEAD: usize = 4 * BLOCK;
+/// Numbers of a line of the cache.
+pub(crate) const LINE: usize = 16;
+/// How far ahead a row is fetched while it is packed, line by line.
+const AHEAD: usize = 4 * LINE;
 
-/// Asks for the line that holds number `at`, or would: rows that lie thousands of numbers apart are read as fast as they
-/// come only if they are asked for early, as the processor cannot guess where the next one is.
+/// Asks for the line at an address, any: what lies thousands of numbers apart is there in time only if it is asked for
+/// early, as the processor cannot guess where the next one is.
 #[inline(always)]
-pub(crate) fn prefetch(data: &[f32], at: usize) {
-    // SAFETY: a hint, for any address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().wrapping_add(at).cast()) };
+pub(crate) fn prefetch(at: *const f32) {
+    // SAFETY: a hint, which no address can make fail.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
 /// Packs up to `PANEL` rows of a weight `[outputs, inputs]` as a panel `[inputs, PANEL]`; rows beyond the last are zero.
@@ -46,14 +46,14 @@ pub(crate) fn prefetch(data: &[f32], at: usize) {
 pub(crate) fn pack_panel<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, panel: &mut [f32]) {
     let rows = rows.take(PANEL);
     for row in rows.clone() {
-        (0..AHEAD).step_by(BLOCK).for_each(|at| prefetch(row, at));
+        (0..AHEAD).step_by(LINE).for_each(|at| prefetch(row.as_ptr().wrapping_add(at)));
     }
     // Turned in the first cache, so that what is written is whole lines.
-    let mut block = [[0.0; PANEL]; BLOCK];
-    for (index, panel) in panel.as_chunks_mut::<PANEL>().0.chunks_mut(BLOCK).enumerate() {
-        let at = index * BLOCK;
+    let mut block = [[0.0; PANEL]; LINE];
+    for (index, panel) in panel.as_chunks_mut::<PANEL>().0.chunks_mut(LINE).enumerate() {
+        let at = index * LINE;
         for (column, row) in rows.clone().enumerate() {
-            prefetch(row, at + AHEAD);
+            prefetch(row.as_ptr().wrapping_add(at + AHEAD));
             for (out, &weight) in block.iter_mut().zip(&row[at..]) {
                 out[column] = weight;
             }
@@ -72,9 +72,9 @@ pub(crate) fn rows_collide(stride: usize) -> bool {
 /// Packs whole rows `[rows, inputs]` as tiles `[inputs, TILE]`; of the last, rows beyond the last are left as they are.
 pub(crate) fn pack_tiles(x: &[f32], inputs: usize, tiles: &mut [f32]) {
     for (x, tile) in x.chunks(TILE * inputs).zip(tiles.chunks_exact_mut(TILE * inputs)) {
-        for (index, tile) in tile.as_chunks_mut::<TILE>().0.chunks_mut(BLOCK).enumerate() {
+        for (index, tile) in tile.as_chunks_mut::<TILE>().0.chunks_mut(LINE).enumerate() {
             for (row, x) in x.chunks_exact(inputs).enumerate() {
-                for (out, &x) in tile.iter_mut().zip(&x[index * BLOCK..]) {
+                for (out, &x) in tile.iter_mut().zip(&x[index * LINE..]) {
                     out[row] = x;
                 }
             }
@@ -190,7 +190,13 @@ unsafe fn tile<const ROWS: usize, const PACKED: bool>(
         }
         for (row, sums) in sums.iter().enumerate() {
             for (vector, &sum) in sums.iter().enumerate() {
-                _mm512_mask_storeu_ps(out.wrapping_add(row * stride + vector * 16), mask(vector), sum);
+                let out = out.wrapping_add(row * stride + vector * 16);
+                if width == PANEL {
+                    // What reads it back at once does not wait, as it would for a store behind a mask.
+                    _mm512_storeu_ps(out, sum);
+                } else {
+                    _mm512_mask_storeu_ps(out, mask(vector), sum);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use super::{AttentionShape, Divide, Softmax, State, View};
 use crate::cpu::{Cpu, LANES};
 use crate::matrix::{Rows, SharedOutput};
-use crate::tile::{Layout, Left, PANEL, TILE, pack_panel, prefetch, product};
+use crate::tile::{LINE, Layout, Left, PANEL, TILE, pack_panel, prefetch, product};
 use rayon::prelude::*;
 use std::cell::Cell;
 
@@ -23,7 +23,7 @@ thread_local! {
 struct Scratch {
     /// Tiles `[head_dim, TILE]`.
     queries: Vec<f32>,
-    /// `[BLOCK_QUERIES, keys of a block and a little more]`.
+    /// `[TILE, keys of a block and a little more]`.
     scores: Vec<f32>,
 }
 
@@ -154,8 +154,8 @@ unsafe fn attend(
     // A little apart from a power of two, lest all rows fall on the same lines of the first cache.
     let stride = head.block_keys.min(head.keys.next_multiple_of(LANES)) + LANES;
     let scores = &mut scratch.scores;
-    if scores.len() < rows * stride {
-        scores.resize(rows * stride, 0.0);
+    if scores.len() < TILE * stride {
+        scores.resize(TILE * stride, 0.0);
     }
     let queries = Left { data: &scratch.queries, rows, layout: Layout::Tiles };
     let mut state = State::default();
@@ -163,24 +163,33 @@ unsafe fn attend(
     for (block, key_panels) in key_panels.chunks(panels * head.head_dim * PANEL).enumerate() {
         let first = block * head.block_keys;
         let keys = head.block_keys.min(head.keys - first);
-        for (index, panel) in key_panels.chunks_exact(head.head_dim * PANEL).enumerate() {
-            let column = index * PANEL;
-            // SAFETY: the scores hold `rows` rows of `stride`, and belong to this thread.
-            unsafe {
-                let to = scores[column..].as_mut_ptr();
-                product(queries, panel, to, stride, PANEL.min(keys - column), false);
-            }
-        }
-        // SAFETY: the caller's promise about `out`.
-        let mut out_rows = unsafe { Rows::new(out, rows, head.value_dim, out_stride) };
         let later = block > 0;
-        cpu.run(Softmax { scores, rows, keys, stride, state: &mut state, out: &mut out_rows, later });
-        let weights = Left { data: scores, rows, layout: Layout::Rows(stride) };
-        for (index, panel) in value_panels.chunks_exact(head.keys * PANEL).enumerate() {
-            let column = index * PANEL;
-            let panel = &panel[first * PANEL..][..keys * PANEL];
-            // SAFETY: these columns of the rows that the caller has promised.
-            unsafe { product(weights, panel, out.add(column), out_stride, PANEL.min(head.value_dim - column), later) };
+        // Tile by tile, whose scores stay in the first cache until they have become weights and met the values.
+        for row in (0..rows).step_by(TILE) {
+            let queries = queries.tile(row, head.head_dim);
+            for (index, panel) in key_panels.chunks_exact(head.head_dim * PANEL).enumerate() {
+                let column = index * PANEL;
+                // SAFETY: the scores hold as many rows of `stride` as a tile has, and belong to this thread.
+                unsafe {
+                    let to = scores[column..].as_mut_ptr();
+                    product(queries, panel, to, stride, PANEL.min(keys - column), false);
+                }
+            }
+            let rows = queries.rows;
+            // SAFETY: the caller's promise about `out`.
+            let (out, mut out_rows) = unsafe {
+                let out = out.add(row * out_stride);
+                (out, Rows::new(out, rows, head.value_dim, out_stride))
+            };
+            let state = state.rows(row);
+            cpu.run(Softmax { scores, rows, keys, stride, state, out: &mut out_rows, later });
+            let weights = Left { data: scores, rows, layout: Layout::Rows(stride) };
+            for (index, panel) in value_panels.chunks_exact(head.keys * PANEL).enumerate() {
+                let (column, panel) = (index * PANEL, &panel[first * PANEL..][..keys * PANEL]);
+                let width = PANEL.min(head.value_dim - column);
+                // SAFETY: these columns of the rows that the caller has promised.
+                unsafe { product(weights, panel, out.add(column), out_stride, width, later) };
+            }
         }
     }
     // SAFETY: the caller's promise about `out`.
@@ -204,8 +213,8 @@ impl HeadView<'_> {
 
     #[inline(always)]
     fn prefetch(self, token: usize, first: usize, channels: usize) {
-        for channel in (first..first + channels).step_by(16) {
-            prefetch(self.data, token * self.token + channel * self.channel);
+        for channel in (first..first + channels).step_by(LINE) {
+            prefetch(self.data.as_ptr().wrapping_add(token * self.token + channel * self.channel));
         }
     }
 }
