@@ -1,6 +1,6 @@
 //! Scaled dot-product attention on bfloat16, block by block as [`attention`](crate::attention) does it in float32.
 
-use super::tile::{Left, PANEL, TILE, Unit, fill_panel, panel_elements, panel_length, product};
+use super::tile::{Left, PANEL, TILE, Unit, pack_columns, pack_rows, panel_elements, panel_length, product};
 use super::{round_all, round_number};
 use crate::cpu::{Cpu, Kernel, LANES};
 use crate::math::{exp2, larger, max_of, mul_add, sum_lanes};
@@ -68,7 +68,7 @@ fn attention_on(
         for (index, panel) in keys.chunks_exact_mut(panel_length(head_dim)).enumerate() {
             let first = index * PANEL;
             let count = PANEL.min(tokens - first);
-            fill_panel(head_dim, count, panel, |channel, key| row(first + key, 1, head)[channel]);
+            pack_columns((first..first + count).map(|key| row(key, 1, head)), panel);
         }
         for (block, values) in values.chunks_exact_mut(panel_elements(BLOCK_KEYS, head_dim)).enumerate() {
             let first = block * BLOCK_KEYS;
@@ -76,7 +76,8 @@ fn attention_on(
             for (index, panel) in values.chunks_exact_mut(panel_length(BLOCK_KEYS)).enumerate() {
                 let channel = index * PANEL;
                 let channels = PANEL.min(head_dim - channel);
-                fill_panel(count, channels, panel, |key, c| row(first + key, 2, head)[channel + c]);
+                let rows = (first..first + count).map(|key| &row(key, 2, head)[channel..channel + channels]);
+                pack_rows(rows, panel);
             }
         }
     });

@@ -61,6 +61,45 @@ pub(super) fn fill_panel(inner: usize, columns: usize, panel: &mut [bf16], eleme
     }
 }
 
+/// Numbers of a line of the cache.
+const LINE: usize = 32;
+
+/// [`fill_panel`] of columns that lie in memory one after another, each `inner` long, an even number.
+///
+/// # Panics
+/// If a column is shorter than the panel.
+pub(super) fn pack_columns<'a>(columns: impl Iterator<Item = &'a [bf16]> + Clone, panel: &mut [bf16]) {
+    // Turned in the first cache, so that what is written is whole lines.
+    let mut block = [[[bf16::ZERO; 2]; PANEL]; LINE / 2];
+    let pairs = panel.as_chunks_mut::<2>().0.as_chunks_mut::<PANEL>().0;
+    for (index, pairs) in pairs.chunks_mut(LINE / 2).enumerate() {
+        for (column, numbers) in columns.clone().take(PANEL).enumerate() {
+            for (out, &pair) in block.iter_mut().zip(numbers[index * LINE..].as_chunks::<2>().0) {
+                out[column] = pair;
+            }
+        }
+        for (out, pair) in pairs.iter_mut().zip(&block) {
+            *out = *pair;
+        }
+    }
+}
+
+/// [`fill_panel`] of rows that lie in memory one after another; what the panel has beyond them is zero.
+///
+/// # Panics
+/// If a row is longer than a panel is wide.
+pub(super) fn pack_rows<'a>(mut rows: impl Iterator<Item = &'a [bf16]>, panel: &mut [bf16]) {
+    for pair in panel.as_chunks_mut::<2>().0.as_chunks_mut::<PANEL>().0 {
+        let mut both = [[bf16::ZERO; PANEL]; 2];
+        for (to, row) in both.iter_mut().zip(rows.by_ref()) {
+            to[..row.len()].copy_from_slice(row);
+        }
+        for (out, (&a, &b)) in pair.iter_mut().zip(both[0].iter().zip(&both[1])) {
+            *out = [a, b];
+        }
+    }
+}
+
 /// The left side of a product: rows of an even number of bfloat16, `stride` apart.
 #[derive(Clone, Copy)]
 pub(super) struct Left<'a> {
