@@ -64,7 +64,8 @@ pub(crate) fn pack_panel<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, pane
     }
 }
 
-/// Whether rows so many numbers apart fall on so few lines of the first cache that they are better packed.
+/// Whether rows so many numbers apart are better packed: multiples of 4 KiB share a set of the first cache, which holds fewer
+/// lines than a tile has rows.
 pub(crate) fn rows_collide(stride: usize) -> bool {
     stride.is_multiple_of(1024)
 }

@@ -10,8 +10,10 @@ use std::cell::Cell;
 
 /// Queries, and keys, below which packing does not pay.
 pub(super) const LEAST: usize = 96;
-/// Queries of one block: its scores (192 KiB) and the keys and values they meet stay in the second cache.
+/// Queries of one block: the keys and values they meet stay in the second cache.
 const BLOCK_QUERIES: usize = 8 * TILE;
+/// Values are fetched so many keys before they are packed.
+const AHEAD: usize = 16;
 
 thread_local! {
     /// Packed keys and values, and what a block of queries needs: kept, as fresh memory costs more than it looks.
@@ -89,7 +91,7 @@ pub(super) unsafe fn attention(
         let count = PANEL.min(value_dim - first);
         fill(panel, count, |key, channel| {
             if channel == 0 {
-                v.prefetch(key + 16, first, count);
+                v.prefetch(key + AHEAD, first, count);
             }
             v.at(key, first + channel)
         });
@@ -211,6 +213,7 @@ impl HeadView<'_> {
         self.data[token * self.token + channel * self.channel]
     }
 
+    /// Asks for these channels of a token, which need not be there.
     #[inline(always)]
     fn prefetch(self, token: usize, first: usize, channels: usize) {
         for channel in (first..first + channels).step_by(LINE) {
