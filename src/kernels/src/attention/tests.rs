@@ -100,7 +100,7 @@ fn attention_agrees_with_f64_on_every_instruction_set() {
 
 #[test]
 fn projections_are_read_in_place() {
-    // [batch, tokens, 3 * heads * dim] for q and k; v transposed, channels before tokens.
+    // [batch, tokens, 3 * heads * dim] for q and k; v transposed, channels before tokens; then k so, too.
     let shape = shape(2, 3, 130, 130, 16, 20);
     let width = 3 * 3 * 16;
     let qkv = random(2 * 130 * width, 1);
@@ -109,9 +109,12 @@ fn projections_are_read_in_place() {
     let k = View { data: &qkv[3 * 16..], strides };
     let values = random(2 * 3 * 20 * 130, 2);
     let v = View { data: &values, strides: [3 * 20 * 130, 20 * 130, 1, 130] };
-    let mut out = vec![f32::NAN; 2 * 130 * 3 * 20];
-    attention(&shape, q, k, v, 0.25, &mut out);
-    assert!(max_error(&out, &reference(&shape, q, k, v, 0.25)) < 1e-5);
+    let turned = View { data: &values, strides: [3 * 16 * 130, 16 * 130, 1, 130] };
+    for k in [k, turned] {
+        let mut out = vec![f32::NAN; 2 * 130 * 3 * 20];
+        attention(&shape, q, k, v, 0.25, &mut out);
+        assert!(max_error(&out, &reference(&shape, q, k, v, 0.25)) < 1e-5);
+    }
 }
 
 #[test]

@@ -285,7 +285,9 @@ mod tests {
             };
             for (cpu, unit) in Cpu::available().into_iter().zip(Unit::available()) {
                 let mut got = vec![bf16::NAN; tokens * width];
-                attention_on(cpu, unit, &qkv, heads, head_dim, scale, &mut Vec::new(), &mut got);
+                // NaN, so that what is not packed shows.
+                let mut packed = vec![bf16::NAN; 1 << 20];
+                attention_on(cpu, unit, &qkv, heads, head_dim, scale, &mut packed, &mut got);
                 for token in (0..tokens).step_by(tokens.div_ceil(17)).chain([tokens - 1]) {
                     for head in 0..heads {
                         let scores: Vec<f64> = (0..tokens)

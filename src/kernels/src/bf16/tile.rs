@@ -64,16 +64,17 @@ pub(super) fn fill_panel(inner: usize, columns: usize, panel: &mut [bf16], eleme
 /// Numbers of a line of the cache.
 const LINE: usize = 32;
 
-/// [`fill_panel`] of columns that lie in memory one after another, each `inner` long, an even number.
+/// [`fill_panel`] of up to [`PANEL`] columns, each without gaps in memory and `inner` long, an even number; columns beyond the
+/// last are zero.
 ///
 /// # Panics
-/// If a column is shorter than the panel.
+/// If a column is shorter than the panel, or there are more.
 pub(super) fn pack_columns<'a>(columns: impl Iterator<Item = &'a [bf16]> + Clone, panel: &mut [bf16]) {
     // Turned in the first cache, so that what is written is whole lines.
     let mut block = [[[bf16::ZERO; 2]; PANEL]; LINE / 2];
     let pairs = panel.as_chunks_mut::<2>().0.as_chunks_mut::<PANEL>().0;
     for (index, pairs) in pairs.chunks_mut(LINE / 2).enumerate() {
-        for (column, numbers) in columns.clone().take(PANEL).enumerate() {
+        for (column, numbers) in columns.clone().enumerate() {
             for (out, &pair) in block.iter_mut().zip(numbers[index * LINE..].as_chunks::<2>().0) {
                 out[column] = pair;
             }
@@ -84,7 +85,7 @@ pub(super) fn pack_columns<'a>(columns: impl Iterator<Item = &'a [bf16]> + Clone
     }
 }
 
-/// [`fill_panel`] of rows that lie in memory one after another; what the panel has beyond them is zero.
+/// [`fill_panel`] of rows, each without gaps in memory; what the panel has beyond them is zero.
 ///
 /// # Panics
 /// If a row is longer than a panel is wide.
