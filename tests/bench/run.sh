@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The image encoder of SegVol's sizes in this engine, in PyTorch (with and without a kept heap), ONNX Runtime and OpenVINO,
-# in float32 and bfloat16, on the processor: side by side, in turns, in one run. Prints seconds, ratios and peak memory. On a
-# GPU (DEVICE torch:cuda:0) beside PyTorch alone.
+# in float32 and bfloat16, on the processor (DEVICE cpu or torch:cpu): side by side, in turns, in one run. Prints seconds,
+# ratios and peak memory. On a GPU (DEVICE torch:cuda:0) beside PyTorch alone.
 #
 #   bash tests/bench/run.sh [THREADS [ROUNDS [DEVICE]]]      default: all cores, 3 rounds, cpu
 #
@@ -51,11 +51,11 @@ run() { # run NAME: one turn of one engine
 }
 names=("AdaptMedSeg f32" "PyTorch f32" "PyTorch f32, kept heap" "ONNX Runtime f32" "OpenVINO f32"
     "AdaptMedSeg bf16" "PyTorch bf16" "PyTorch bf16, kept heap" "OpenVINO bf16")
-[[ $device == cpu ]] || names=("AdaptMedSeg f32" "PyTorch f32, GPU" "AdaptMedSeg bf16" "PyTorch bf16, GPU")
+[[ $device == *cpu ]] || names=("AdaptMedSeg f32" "PyTorch f32, GPU" "AdaptMedSeg bf16" "PyTorch bf16, GPU")
 : > "$work/log"
 : > "$work/times"
 # Written before anything is timed.
-[[ $device != cpu ]] || other onnxruntime --turns 1 > /dev/null
+[[ $device != *cpu ]] || other onnxruntime --turns 1 > /dev/null
 for ((round = 0; round < rounds; round++)); do
     for name in "${names[@]}"; do
         printf '%s\t%s\n' "$name" "$(run "$name")" >> "$work/times"

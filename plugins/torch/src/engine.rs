@@ -5,10 +5,12 @@ use crate::failure;
 use crate::native::ffi;
 use adaptmedseg_engine::{
     Adapted, AttachedAdapter, BurnEngine, BurnPlace, Decoded, Engine, EngineInfo, EngineOptions, Error, ErrorKind,
-    ImageEmbedding, Learns, MemoryUse, ModelSource, Result, TextEmbedding, Trainer, TrainerConfig, WindowPrompts,
+    ImageEmbedding, Learns, MemoryUse, ModelSource, Precision, Result, TextEmbedding, Trainer, TrainerConfig,
+    WindowPrompts,
 };
 use adaptmedseg_model::adapter::Adapter;
 use adaptmedseg_model::config::ModelConfig;
+use adaptmedseg_model::nn::{has_avx512, has_fast_bf16};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -34,6 +36,13 @@ pub(crate) fn open(source: ModelSource, options: &EngineOptions) -> Result<Box<d
         // Without it libtorch takes all cores, which is no reason to give up.
         let _ = ffi::set_threads(count);
     };
+    // libtorch's own products take longer in float32, and in bfloat16 where the processor has it. Elsewhere they may not.
+    let kernels = place == Place::Cpu
+        && match options.precision {
+            Precision::F32 => has_avx512(),
+            Precision::Bf16 => has_fast_bf16(),
+            Precision::F16 => false,
+        };
     let burn = BurnPlace {
         device: place.device(),
         engine: "torch".into(),
@@ -41,6 +50,7 @@ pub(crate) fn open(source: ModelSource, options: &EngineOptions) -> Result<Box<d
         threads,
         callers: 1,
         on_start: Some(Arc::new(on_start)),
+        kernels,
     };
     let tokenizer = source.read_tokenizer()?;
     let ModelSource { config, tensors, .. } = source;

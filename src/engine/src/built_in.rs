@@ -48,6 +48,7 @@ impl BurnEngine {
             threads,
             callers: threads,
             on_start: None,
+            kernels: true,
         };
         Self::on(place, config, tokenizer, precision, source)
     }

@@ -10,6 +10,7 @@ use crate::{
 use adaptmedseg_model::adapter::{Adapter, AdapterContext};
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::dense_prompt::{self, DenseInput, INPUT_CHANNELS};
+use adaptmedseg_model::host;
 use adaptmedseg_model::linear::{Epilogue, Linear};
 use adaptmedseg_model::nn::Kernels;
 use adaptmedseg_model::{DType, Device, Prompts, RawTensor, SegVol, Tokenizer};
@@ -34,6 +35,9 @@ pub struct BurnPlace {
     pub callers: usize,
     /// What each caller does first.
     pub on_start: Option<OnStart>,
+    /// Whether inference leaves the blocks of the image encoder to the project's kernels, which compute on `threads` threads of
+    /// the engine. For a processor.
+    pub kernels: bool,
 }
 
 impl fmt::Debug for BurnPlace {
@@ -51,8 +55,12 @@ pub struct BurnEngine {
     config: ModelConfig,
     tokenizer: Option<Tokenizer>,
     device: Device,
-    callers: usize,
+    /// Those that call Burn.
     pool: Arc<Threads>,
+    /// Those that compute what Burn does not: the same, where Burn computes on its callers.
+    workers: Arc<Threads>,
+    /// Whether inference leaves the blocks of the image encoder to the kernels.
+    kernels: bool,
     info: EngineInfo,
 }
 
@@ -74,11 +82,21 @@ impl BurnEngine {
         precision: Precision,
         source: impl Fn(&str) -> Option<RawTensor> + Send,
     ) -> Result<Self> {
-        let BurnPlace { device, engine, name, threads, callers, on_start } = place;
-        let pool = Arc::new(threads_of(callers, on_start)?);
+        let BurnPlace { device, engine, name, threads, callers, on_start, kernels } = place;
+        let start = |count: usize, on_start| {
+            let failed = |error| Error::Internal(format!("cannot start {count} threads: {error}"));
+            Threads::new(count, on_start).map(Arc::new).map_err(failed)
+        };
+        let pool = start(callers, on_start)?;
+        let workers = if callers == threads { pool.clone() } else { start(threads, None)? };
         let (model, base) = pool.install(|| {
             let model = config.init(&device).load(&device, source)?;
-            let base = at_precision(model.clone(), precision, &device)?;
+            let model = if kernels { model.with_workers(workers.clone()) } else { model };
+            let base = if kernels && precision == Precision::Bf16 {
+                model.clone().in_bf16()?
+            } else {
+                model.clone().with_half(half(precision))
+            };
             Ok::<_, Error>((model, base))
         })?;
         let info = EngineInfo {
@@ -89,7 +107,7 @@ impl BurnEngine {
             embedding_bytes: embedding_bytes(&config),
             working_bytes: working_bytes(&config, precision),
         };
-        Ok(Self { model, base, config, tokenizer, device, callers, pool, info })
+        Ok(Self { model, base, config, tokenizer, device, pool, workers, kernels, info })
     }
 
     /// The network a call means.
@@ -101,22 +119,13 @@ impl BurnEngine {
     }
 }
 
-fn threads_of(count: usize, on_start: Option<OnStart>) -> Result<Threads> {
-    Threads::new(count, on_start).map_err(|error| Error::Internal(format!("cannot start {count} threads: {error}")))
-}
-
-/// The network that computes in a precision, on a device that has it.
-fn at_precision(network: SegVol, precision: Precision, device: &Device) -> Result<SegVol> {
-    #[cfg(feature = "flex")]
-    if *device == Device::flex() && precision == Precision::Bf16 {
-        return Ok(network.in_bf16()?);
-    }
-    let _ = device;
-    Ok(network.with_half(match precision {
+/// The type that products of a precision are computed in, where it is not the weights' own.
+fn half(precision: Precision) -> Option<DType> {
+    match precision {
         Precision::F32 => None,
         Precision::Bf16 => Some(DType::BF16),
         Precision::F16 => Some(DType::F16),
-    }))
+    }
 }
 
 fn foreign(what: &str) -> Error {
@@ -213,10 +222,13 @@ impl Engine for BurnEngine {
     }
 
     fn product_seconds(&self, [rows, inner, columns]: [usize; 3], turns: usize) -> Result<Vec<f64>> {
+        if self.kernels {
+            return Ok(self.workers.install(|| host::product_seconds([rows, inner, columns], turns)));
+        }
         let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &self.device);
         let failed = |error| Error::Internal(format!("the product failed: {error:?}"));
         self.pool.install(|| {
-            // A layer of the network, so that it is the product that the network is made of; its weight as a file has it.
+            // A layer of the network, its weight as a file has it.
             let weight = Param::from_tensor(random([columns, inner]).transpose());
             let layer = Linear::from(burn::nn::Linear { weight, bias: None });
             let left = random([rows, inner]).unsqueeze::<3>();
@@ -272,8 +284,7 @@ impl Engine for BurnEngine {
     fn attach(&self, adapter: &Adapter, merge: bool) -> Result<AttachedAdapter> {
         let network = self.pool.install(|| {
             let adapter = adapter.to_device(&self.device);
-            #[cfg(feature = "flex")]
-            if self.device == Device::flex() && self.info.precision == Precision::Bf16 {
+            if self.kernels && self.info.precision == Precision::Bf16 {
                 // The blocks are rounded as a whole, corrections and all.
                 let network = self.model.with_adapter(&adapter)?;
                 let network = if merge { network.merged() } else { network };
@@ -290,9 +301,8 @@ impl Engine for BurnEngine {
         let (model, config_of_model) = (self.model.clone(), self.config.clone());
         // Gradients would leave float16's range.
         let model = if self.info.precision == Precision::F32 { model } else { model.learning_in_bf16() };
-        let helpers = (self.callers < self.info.threads).then(|| threads_of(self.info.threads, None)).transpose()?;
-        let trainer =
-            BurnTrainer::new(model, config_of_model, learns, config, &self.device, self.pool.clone(), helpers)?;
+        let threads = [self.pool.clone(), self.workers.clone()];
+        let trainer = BurnTrainer::new(model, config_of_model, learns, config, &self.device, threads)?;
         Ok(Box::new(trainer))
     }
 }

@@ -25,26 +25,21 @@ pub(crate) struct BurnTrainer {
 }
 
 impl BurnTrainer {
-    /// `helpers` prepare what learns, where Burn has one caller and computes elsewhere.
+    /// Threads that call Burn, and those that prepare what learns.
     pub(crate) fn new(
         base: SegVol,
         model: ModelConfig,
         learns: Learns,
         config: TrainerConfig,
         device: &Device,
-        pool: Arc<Threads>,
-        helpers: Option<Threads>,
+        [pool, workers]: [Arc<Threads>; 2],
     ) -> Result<Self> {
         let (adapter, base_learns) = match learns {
             Learns::Adapter(adapter) => (Some(pool.install(|| adapter.to_device(device))), Vec::new()),
             Learns::Weights(names) => (None, names),
         };
-        let maker = Maker {
-            model: model.clone(),
-            device: device.clone(),
-            threads: helpers.map_or_else(|| pool.clone(), Arc::new),
-            cue_dropout: config.cue_dropout,
-        };
+        let maker =
+            Maker { model: model.clone(), device: device.clone(), threads: workers, cue_dropout: config.cue_dropout };
         let config = LearnerConfig {
             loss: config.loss,
             optimiser: config.optimiser,

@@ -1,10 +1,11 @@
 //! The engine's own threads: a rayon pool that is gone, threads and all, when it is dropped. Rayon itself only tells its
 //! threads to end; one that is still on its way out when the host unloads the library would run code that is not there.
 
+use adaptmedseg_model::host::Workers;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::{fmt, io};
 
 /// What a thread does before all else.
 pub(crate) type OnStart = Arc<dyn Fn() + Send + Sync>;
@@ -43,6 +44,18 @@ impl Threads {
     /// Runs `work` on the pool, where all of rayon's and Burn's parallel work stays.
     pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.pool.as_ref().expect("there until dropped").install(work)
+    }
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Threads").field("count", &self.handles.len()).finish_non_exhaustive()
+    }
+}
+
+impl Workers for Threads {
+    fn run(&self, work: &mut (dyn FnMut() + Send)) {
+        self.install(work);
     }
 }
 

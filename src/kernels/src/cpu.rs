@@ -29,6 +29,14 @@ enum Level {
     Baseline,
 }
 
+/// Whether this is a processor with AVX-512, for which float32 products have a kernel of their own.
+pub fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return Cpu::detect().is_avx512();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 impl Cpu {
     /// The widest instruction set of this machine. (The standard library remembers what it detected.)
     pub(crate) fn detect() -> Self {

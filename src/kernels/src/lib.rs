@@ -32,6 +32,7 @@ mod tile;
 pub use attention::{AttentionGradients, AttentionShape, View, attention, attention_backward};
 pub use bf16::{Bf16Weight, Element, Output, attention_bf16, has_fast_bf16, linear_bf16, to_bf16};
 pub use conv3::{Conv3Shape, conv3, conv3_input_gradient, conv3_weight_gradient, gather_blocks, scatter_blocks};
+pub use cpu::has_avx512;
 pub use gelu::gelu_erf;
 pub use instance_norm::{ChannelStatistics, instance_norm_relu, instance_norm_relu_gradient};
 pub use layer_norm::layer_norm;

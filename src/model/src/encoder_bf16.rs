@@ -1,15 +1,14 @@
-//! The image encoder's blocks in bfloat16, for inference on the Flex device.
+//! The image encoder's blocks in bfloat16, for inference on a processor.
 //!
 //! Weights are rounded and packed once. Between products activations stay bfloat16; norms, softmax, GELU and the sum that
 //! runs through all blocks are float32. Everything lies in a few buffers that a pass takes once: on a processor, memory
 //! fresh from the system costs a small operation as much time as its arithmetic.
 
+use crate::host;
 use crate::image_encoder::TransformerBlock;
 use crate::linear::Linear;
-use crate::nn::flex;
 use adaptmedseg_kernels::{Bf16Weight, Epilogue, Output, attention_bf16, layer_norm, linear_bf16};
 use burn::nn::LayerNorm;
-use burn::tensor::{Tensor, TensorData};
 use half::bf16;
 
 /// All blocks of an encoder, packed.
@@ -45,11 +44,11 @@ struct Bf16Linear {
 impl Norm {
     fn new(norm: &LayerNorm) -> Self {
         let beta = norm.beta.as_ref().expect("every LayerNorm of the network has a bias").val();
-        Self { gamma: flex::elements(norm.gamma.val()), beta: flex::elements(beta) }
+        Self { gamma: host::elements(norm.gamma.val()), beta: host::elements(beta) }
     }
 
     fn forward(&self, x: &[f32], out: &mut [bf16]) {
-        layer_norm(x, &self.gamma, &self.beta, flex::LAYER_NORM_EPSILON, out);
+        layer_norm(x, &self.gamma, &self.beta, host::LAYER_NORM_EPSILON, out);
     }
 }
 
@@ -57,7 +56,7 @@ impl Bf16Linear {
     /// The layer, an adapter's correction in its weight.
     fn new(linear: &Linear) -> Self {
         let weight = linear.corrected_weight();
-        Self { weight: flex::pack_bf16(weight), bias: linear.bias.as_ref().map(|bias| flex::elements(bias.val())) }
+        Self { weight: host::pack_bf16(weight), bias: linear.bias.as_ref().map(|bias| host::elements(bias.val())) }
     }
 
     fn forward(&self, x: &[bf16], epilogue: Epilogue, out: Output) {
@@ -81,19 +80,17 @@ impl Bf16Blocks {
     }
 
     /// # Shapes
-    /// - tokens: `[batch, tokens, embed_dim]`
+    /// - stream: `[batch, tokens, embed_dim]`, its sizes in `shape`
     /// - output: same
-    pub(crate) fn forward(&self, tokens: Tensor<3>) -> Tensor<3> {
-        let (device, shape) = (tokens.device(), tokens.dims());
+    pub(crate) fn forward(&self, mut stream: Vec<f32>, shape: [usize; 3]) -> Vec<f32> {
         let [batch, count, width] = shape;
         let rows = batch * count;
         let head_dim = width / self.heads;
         let scale = (head_dim as f32).powf(-0.5);
         let widest = self.blocks.iter().map(|block| block.linear1.weight.outputs()).fold(3 * width, usize::max);
 
-        let mut stream = flex::elements(tokens);
-        let mut narrow = vec![bf16::ZERO; rows * width];
-        let mut wide = vec![bf16::ZERO; rows * widest];
+        let mut narrow: Vec<bf16> = host::buffer(rows * width);
+        let mut wide: Vec<bf16> = host::buffer(rows * widest);
         let mut packed = Vec::new();
         for block in &self.blocks {
             block.norm1.forward(&stream, &mut narrow);
@@ -109,6 +106,6 @@ impl Bf16Blocks {
             block.linear1.forward(&narrow, Epilogue::Gelu, Output::Bf16(hidden));
             block.linear2.forward(hidden, Epilogue::None, Output::AddF32(&mut stream));
         }
-        Tensor::from_data(TensorData::new(stream, shape), &device)
+        stream
     }
 }

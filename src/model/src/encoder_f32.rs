@@ -1,35 +1,31 @@
-//! The image encoder's blocks in float32, for inference on the Flex device: as
+//! The image encoder's blocks in float32, for inference on a processor: as
 //! [`encoder_bf16`](crate::encoder_bf16) in a few buffers that a pass takes once, where a tensor for every result would be
 //! memory fresh from the system each time.
 
+use crate::host::{Layer, Norm, buffer};
 use crate::image_encoder::TransformerBlock;
-use crate::nn::flex::{self, Layer, Norm};
 use adaptmedseg_kernels::{AttentionShape, Epilogue, View, attention};
-use burn::tensor::{Tensor, TensorData};
 
-/// Whether blocks and tokens lie where [`forward`] reads them, and no adapter stands beside a layer.
-pub(crate) fn runs_here(blocks: &[TransformerBlock], tokens: &Tensor<3>) -> bool {
-    flex::runs_here(tokens)
-        && blocks.iter().all(|block| {
-            [&block.attn.qkv, &block.attn.out_proj, &block.mlp.linear1, &block.mlp.linear2]
-                .into_iter()
-                .all(|layer| layer.lora.is_none() && flex::is_row_major(layer))
-        })
+/// Whether the blocks' weights lie where [`forward`] reads them, and no adapter stands beside a layer.
+pub(crate) fn runs_here(blocks: &[TransformerBlock]) -> bool {
+    blocks.iter().all(|block| {
+        [&block.attn.qkv, &block.attn.out_proj, &block.mlp.linear1, &block.mlp.linear2]
+            .into_iter()
+            .all(|layer| layer.lora.is_none() && Layer::lies_in_rows(layer))
+    })
 }
 
 /// # Shapes
-/// - tokens: `[batch, tokens, embed_dim]`
+/// - stream: `[batch, tokens, embed_dim]`, its sizes in `shape`
 /// - output: same
-pub(crate) fn forward(blocks: &[TransformerBlock], tokens: Tensor<3>) -> Tensor<3> {
-    let (device, shape) = (tokens.device(), tokens.dims());
+pub(crate) fn forward(blocks: &[TransformerBlock], mut stream: Vec<f32>, shape: [usize; 3]) -> Vec<f32> {
     let [batch, count, width] = shape;
     let rows = batch * count;
     let widest = blocks.iter().map(|block| block.mlp.linear1.sizes()[1]).fold(3 * width, usize::max);
 
-    let mut stream = flex::elements(tokens);
-    let mut next = vec![0.0; rows * width];
-    let mut narrow = vec![0.0; rows * width];
-    let mut wide = vec![0.0; rows * widest];
+    let mut next = buffer(rows * width);
+    let mut narrow = buffer(rows * width);
+    let mut wide = buffer(rows * widest);
     for block in blocks {
         Norm::new(&block.norm1).forward(&stream, &mut narrow);
         let qkv = &mut wide[..rows * 3 * width];
@@ -49,5 +45,5 @@ pub(crate) fn forward(blocks: &[TransformerBlock], tokens: Tensor<3>) -> Tensor<
         Layer::new(&block.mlp.linear2).forward(hidden, Epilogue::Add(&stream), &mut next);
         std::mem::swap(&mut stream, &mut next);
     }
-    Tensor::from_data(TensorData::new(stream, shape), &device)
+    stream
 }

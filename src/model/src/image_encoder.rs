@@ -1,16 +1,15 @@
 //! The image encoder: a 3-D vision transformer over one window (reference: MONAI `ViT`, quirks 1-6).
 
 use crate::config::ImageEncoderConfig;
-#[cfg(feature = "flex")]
 use crate::encoder_bf16::Bf16Blocks;
-#[cfg(feature = "flex")]
 use crate::encoder_f32;
+use crate::host::{self, Workers};
 use crate::linear::{Epilogue, Linear, linears};
 use crate::nn::{self, Kernels, split_heads};
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, LayerNorm, LayerNormConfig};
+use burn::tensor::{DType, TensorData};
 use burn::tensor::{Device, Tensor};
-#[cfg(feature = "flex")]
 use std::sync::Arc;
 
 /// Vision transformer: patches of the window become tokens, blocks of self-attention and MLP refine them.
@@ -20,9 +19,11 @@ pub struct ImageEncoder {
     blocks: Vec<TransformerBlock>,
     norm: LayerNorm,
     // Skipped: a rounded copy of the blocks; whoever visits weights means the weights themselves.
-    #[cfg(feature = "flex")]
     #[module(skip)]
     rounded: Option<Arc<Bf16Blocks>>,
+    // Where the kernels compute on a processor that Burn reaches through another library.
+    #[module(skip)]
+    workers: Option<Arc<dyn Workers>>,
 }
 
 impl ImageEncoderConfig {
@@ -32,8 +33,8 @@ impl ImageEncoderConfig {
             patch_embedding: PatchEmbedding::new(self, device),
             blocks: (0..self.num_layers).map(|_| TransformerBlock::new(self, device)).collect(),
             norm: LayerNormConfig::new(self.embed_dim).init(device),
-            #[cfg(feature = "flex")]
             rounded: None,
+            workers: None,
         }
     }
 }
@@ -49,16 +50,8 @@ impl ImageEncoder {
     /// [`forward`](Self::forward) with a choice of implementation.
     pub fn forward_with(&self, image: Tensor<5>, kernels: Kernels) -> Tensor<3> {
         let mut tokens = self.patch_embedding.forward_with(image, kernels);
-        #[cfg(feature = "flex")]
-        if let Some(rounded) = &self.rounded
-            && kernels == Kernels::Fused
-            && nn::flex::runs_here(&tokens)
-        {
-            return nn::layer_norm(&self.norm, rounded.forward(tokens), kernels);
-        }
-        #[cfg(feature = "flex")]
-        if kernels == Kernels::Fused && encoder_f32::runs_here(&self.blocks, &tokens) {
-            return nn::layer_norm(&self.norm, encoder_f32::forward(&self.blocks, tokens), kernels);
+        if kernels == Kernels::Fused && self.has_kernels_for(&tokens) {
+            return nn::layer_norm(&self.norm, self.blocks_by_kernels(tokens), kernels);
         }
         for block in &self.blocks {
             tokens = block.forward(tokens, kernels);
@@ -66,21 +59,56 @@ impl ImageEncoder {
         nn::layer_norm(&self.norm, tokens, kernels)
     }
 
-    /// From now on inference on the Flex device computes the blocks in bfloat16, as they are now: with an attached
+    /// Whether [`blocks_by_kernels`](Self::blocks_by_kernels) can take these tokens. On libtorch's processor it needs workers,
+    /// since libtorch computes on other threads than rayon's.
+    fn has_kernels_for(&self, tokens: &Tensor<3>) -> bool {
+        let device = tokens.device();
+        #[cfg(feature = "flex")]
+        let reached = device == Device::flex() || self.workers.is_some();
+        #[cfg(not(feature = "flex"))]
+        let reached = self.workers.is_some();
+        reached
+            && !device.is_autodiff()
+            && host::holds(&device)
+            && tokens.dtype() == DType::F32
+            && (self.rounded.is_some() || encoder_f32::runs_here(&self.blocks))
+    }
+
+    /// The blocks in a few buffers of their own, outside Burn.
+    fn blocks_by_kernels(&self, tokens: Tensor<3>) -> Tensor<3> {
+        let (device, shape) = (tokens.device(), tokens.dims());
+        let mut stream = host::elements(tokens);
+        let mut work = || {
+            let tokens = std::mem::take(&mut stream);
+            stream = match &self.rounded {
+                Some(rounded) => rounded.forward(tokens, shape),
+                None => encoder_f32::forward(&self.blocks, tokens, shape),
+            };
+        };
+        match &self.workers {
+            Some(workers) => workers.run(&mut work),
+            None => work(),
+        }
+        Tensor::from_data(TensorData::new(stream, shape), &device)
+    }
+
+    /// From now on inference on a processor computes the blocks with the kernels, on these threads.
+    pub(crate) fn set_workers(&mut self, workers: Arc<dyn Workers>) {
+        self.workers = Some(workers);
+    }
+
+    /// From now on inference on a processor computes the blocks in bfloat16, as they are now: with an attached
     /// adapter's corrections, and without what the weights may learn later. Widths must be even.
-    #[cfg(feature = "flex")]
     pub(crate) fn round(&mut self) {
         self.rounded = Some(Arc::new(Bf16Blocks::pack(&self.blocks)));
     }
 
     /// Computes in bfloat16 as another encoder of the same weights does, or in float32 again.
-    #[cfg(feature = "flex")]
     pub(crate) fn round_as(&mut self, other: Option<&Self>) {
         self.rounded = other.and_then(|other| other.rounded.clone());
     }
 
     /// Whether heads have an even number of channels.
-    #[cfg(feature = "flex")]
     pub(crate) fn has_even_heads(&self) -> bool {
         self.blocks.iter().all(|TransformerBlock { attn, .. }| (attn.out_proj.sizes()[0] / attn.num_heads) % 2 == 0)
     }

@@ -12,11 +12,10 @@ pub mod config;
 mod dense_input;
 pub mod dense_prompt;
 mod enclosed_regions;
-#[cfg(feature = "flex")]
 mod encoder_bf16;
-#[cfg(feature = "flex")]
 mod encoder_f32;
 mod error;
+pub mod host;
 pub mod image_encoder;
 pub mod linear;
 pub mod mask_decoder;

@@ -20,10 +20,14 @@ pub enum Kernels {
     Burn,
 }
 
-/// Whether the Flex device multiplies bfloat16 faster than float32 here.
-#[cfg(feature = "flex")]
+/// Whether the kernels multiply bfloat16 faster than float32 on this processor.
 pub fn has_fast_bf16() -> bool {
     adaptmedseg_kernels::has_fast_bf16()
+}
+
+/// Whether the kernels have products of their own for this processor.
+pub fn has_avx512() -> bool {
+    adaptmedseg_kernels::has_avx512()
 }
 
 /// `softmax(scale * q k^T) v` with the heads put side by side again.
@@ -97,9 +101,7 @@ fn products_are_better(query: &Tensor<4>, masked: bool) -> bool {
     if device == burn::tensor::Device::flex() {
         return false;
     }
-    #[expect(deprecated, reason = "what comes after libtorch is another plugin")]
-    let processor = device == burn::tensor::Device::libtorch();
-    masked || processor && query.dtype() != burn::tensor::DType::F32
+    masked || crate::host::holds(&device) && query.dtype() != burn::tensor::DType::F32
 }
 
 /// Nowhere without libtorch.
@@ -174,8 +176,9 @@ impl Linears for Mlp {
 
 #[cfg(feature = "flex")]
 pub(crate) mod flex {
+    use crate::host::{Layer, Norm};
     use crate::linear::{Epilogue, Linear};
-    use adaptmedseg_kernels::{AttentionGradients, AttentionShape, Bf16Weight, LinearShape, View};
+    use adaptmedseg_kernels::{AttentionGradients, AttentionShape, View};
     use burn::backend::autodiff::checkpoint::base::Checkpointer;
     use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
     use burn::backend::autodiff::grads::Gradients;
@@ -184,9 +187,6 @@ pub(crate) mod flex {
     use burn::nn::LayerNorm;
     use burn::tensor::{Device, Tensor, TensorData};
     use burn_flex::FlexTensor;
-
-    /// The epsilon of every `LayerNorm` that comes here (quirk 4); Burn keeps its own private.
-    pub(crate) const LAYER_NORM_EPSILON: f32 = 1e-5;
 
     /// Whether a tensor lies on the Flex device, in float32, outside autodiff.
     pub(crate) fn runs_here<const D: usize>(tensor: &Tensor<D>) -> bool {
@@ -319,25 +319,6 @@ pub(crate) mod flex {
         }
     }
 
-    /// A layer norm's weights where the kernel can read them.
-    pub(crate) struct Norm {
-        gamma: FlexTensor,
-        beta: FlexTensor,
-    }
-
-    impl Norm {
-        pub(crate) fn new(norm: &LayerNorm) -> Self {
-            let beta = norm.beta.as_ref().expect("every LayerNorm of the network has a bias").val();
-            Self { gamma: primitive(norm.gamma.val()).to_contiguous(), beta: primitive(beta).to_contiguous() }
-        }
-
-        /// # Shapes
-        /// - x, out: `[rows, width]`
-        pub(crate) fn forward(&self, x: &[f32], out: &mut [f32]) {
-            adaptmedseg_kernels::layer_norm(x, slice(&self.gamma), slice(&self.beta), LAYER_NORM_EPSILON, out);
-        }
-    }
-
     pub(super) fn layer_norm(norm: &LayerNorm, input: Tensor<3>) -> Tensor<3> {
         let (device, dims) = (input.device(), input.dims());
         let input = primitive(input).to_contiguous();
@@ -349,45 +330,9 @@ pub(crate) mod flex {
     /// Whether everything lies on the device, and the weight in memory as a checkpoint stores it, one row per output:
     /// the layout the kernel reads. A weight drawn at random or replaced in training may lie the other way round.
     pub(crate) fn linear_runs_here(layer: &Linear, input: &Tensor<3>, epilogue: Epilogue) -> bool {
-        runs_here(input) && !matches!(epilogue, Epilogue::Add(residual) if !runs_here(residual)) && is_row_major(layer)
-    }
-
-    /// Whether the weight lies on the device, and as a checkpoint stores it.
-    pub(crate) fn is_row_major(layer: &Linear) -> bool {
-        let weight = layer.weight.val();
-        let [inputs, _] = weight.dims();
-        runs_here(&weight) && *primitive(weight).layout().strides() == [1, inputs as isize]
-    }
-
-    /// A linear layer's weights where the kernel can read them; without a correction.
-    pub(crate) struct Layer {
-        /// `[out, in]`.
-        weight: FlexTensor,
-        bias: Option<FlexTensor>,
-        sizes: [usize; 2],
-    }
-
-    impl Layer {
-        pub(crate) fn new(layer: &Linear) -> Self {
-            Self {
-                // Transposed back, a weight stored by rows is contiguous.
-                weight: primitive(layer.weight.val().transpose()).to_contiguous(),
-                bias: layer.bias.as_ref().map(|bias| primitive(bias.val()).to_contiguous()),
-                sizes: layer.sizes(),
-            }
-        }
-
-        pub(crate) fn outputs(&self) -> usize {
-            self.sizes[1]
-        }
-
-        /// # Shapes
-        /// - x: `[rows, in]`; out: `[rows, out]`
-        pub(crate) fn forward(&self, x: &[f32], epilogue: adaptmedseg_kernels::Epilogue, out: &mut [f32]) {
-            let [inputs, outputs] = self.sizes;
-            let shape = LinearShape { rows: x.len() / inputs, inputs, outputs };
-            adaptmedseg_kernels::linear(&shape, x, slice(&self.weight), self.bias.as_ref().map(slice), epilogue, out);
-        }
+        runs_here(input)
+            && !matches!(epilogue, Epilogue::Add(residual) if !runs_here(residual))
+            && Layer::lies_in_rows(layer)
     }
 
     pub(crate) fn linear(layer: &Linear, input: Tensor<3>, epilogue: Epilogue) -> Tensor<3> {
@@ -412,20 +357,6 @@ pub(crate) mod flex {
         let mut tensor = primitive(input).to_contiguous();
         adaptmedseg_kernels::gelu_erf(tensor.storage_mut::<f32>());
         Tensor::from_primitive::<Flex>(tensor)
-    }
-
-    /// The elements, row-major.
-    pub(crate) fn elements<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        slice(&primitive(tensor).to_contiguous()).to_vec()
-    }
-
-    /// A weight `[in, out]` for bfloat16 products, however it lies in memory.
-    pub(crate) fn pack_bf16(weight: Tensor<2>) -> Bf16Weight {
-        let [inputs, outputs] = weight.dims();
-        let weight = primitive(weight);
-        let layout = weight.layout();
-        let strides = [1, 0].map(|axis| usize::try_from(layout.strides()[axis]).expect("no weight runs backwards"));
-        Bf16Weight::pack(&weight.storage::<f32>()[layout.start_offset()..], outputs, inputs, strides)
     }
 
     fn slice(tensor: &FlexTensor) -> &[f32] {

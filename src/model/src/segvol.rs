@@ -4,6 +4,7 @@ use crate::adapter::{Adapter, AdapterContext};
 use crate::config::ModelConfig;
 use crate::dense_prompt::DensePrompt;
 use crate::error::{Error, Result};
+use crate::host::Workers;
 use crate::image_encoder::ImageEncoder;
 use crate::linear::Lora;
 use crate::linear::{Linear, Linears};
@@ -15,6 +16,7 @@ use crate::text_encoder::TextEncoder;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// SegVol: image encoder, text encoder, prompt encoder, mask decoder (Du et al., figure 2).
 #[derive(Module, Debug)]
@@ -154,7 +156,6 @@ impl SegVol {
     pub fn without_adapter(&self) -> Self {
         let mut network = self.clone();
         network.visit_linears(&mut |_, layer| layer.set_lora(None));
-        #[cfg(feature = "flex")]
         network.image_encoder.round_as(None);
         network.prior = None;
         network
@@ -191,12 +192,19 @@ impl SegVol {
         self
     }
 
-    /// This network, whose image encoder computes in bfloat16 wherever it does not learn, on the Flex device. An attached
+    /// This network, whose image encoder is computed by the project's kernels on libtorch's processor too, wherever it does not
+    /// learn: on these threads, which are not libtorch's.
+    #[must_use]
+    pub fn with_workers(mut self, workers: Arc<dyn Workers>) -> Self {
+        self.image_encoder.set_workers(workers);
+        self
+    }
+
+    /// This network, whose image encoder computes in bfloat16 on a processor wherever it does not learn. An attached
     /// adapter's corrections are rounded into the weights.
     ///
     /// # Errors
     /// Layers of an odd width.
-    #[cfg(feature = "flex")]
     pub fn in_bf16(mut self) -> Result<Self> {
         let mut odd = !self.image_encoder.has_even_heads();
         self.image_encoder.visit_linears("image_encoder", &mut |_, layer| odd |= layer.sizes()[0] % 2 == 1);
@@ -211,7 +219,6 @@ impl SegVol {
     }
 
     /// This network with the rounded image encoder of another one of the same weights, without rounding them again.
-    #[cfg(feature = "flex")]
     #[must_use]
     pub fn in_bf16_as(mut self, other: &Self) -> Self {
         self.image_encoder.round_as(Some(&other.image_encoder));
