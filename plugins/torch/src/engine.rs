@@ -36,7 +36,7 @@ pub(crate) fn open(source: ModelSource, options: &EngineOptions) -> Result<Box<d
         // Without it libtorch takes all cores, which is no reason to give up.
         let _ = ffi::set_threads(count);
     };
-    // libtorch's own products take longer in float32, and in bfloat16 where the processor has it. Elsewhere they may not.
+    // With these instructions the project's kernels are faster than libtorch's. Without them they may not be.
     let kernels = place == Place::Cpu
         && match options.precision {
             Precision::F32 => has_avx512(),
