@@ -21,7 +21,7 @@ pub struct ImageEncoder {
     // Skipped: a rounded copy of the blocks; whoever visits weights means the weights themselves.
     #[module(skip)]
     rounded: Option<Arc<Bf16Blocks>>,
-    // Where the kernels compute on a processor that Burn reaches through another library.
+    // Threads of the kernels; without them these compute on their caller's, and on the Flex device alone.
     #[module(skip)]
     workers: Option<Arc<dyn Workers>>,
 }

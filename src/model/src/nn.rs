@@ -1,7 +1,8 @@
 //! The operations in which inference spends its time, each with two ways to compute it.
 //!
 //! On the Flex device they run the kernels of `adaptmedseg-kernels`; on every other device, and, but for attention,
-//! wherever gradients are wanted, they are Burn's own operations. Both compute the same function.
+//! wherever gradients are wanted, they are Burn's own operations. Both compute the same function. (The image encoder's
+//! blocks go to the kernels as a whole, past these, on libtorch's processor too: see `image_encoder.rs`.)
 
 use crate::linear::{Linear, Linears};
 use burn::module::Module;
