@@ -165,6 +165,15 @@ typedef struct ams_plugin_prompts {
      * Number of its voxels.
      */
     size_t mask_count;
+    /**
+     * How likely each voxel of the window is in the structure by what usually fills such a box, row-major (D, H, W), from 0
+     * to 1; NULL for nothing known. No prompt by itself.
+     */
+    const float *prior;
+    /**
+     * Number of its voxels.
+     */
+    size_t prior_count;
 } ams_plugin_prompts;
 
 /**

@@ -63,7 +63,7 @@ expect "the merged model segments" 0 'voxels' segment --model "$work/merged" --i
 pretrain=(pretrain --steps 4 --batch 1 --checkpoint-every 2)
 expect "training from scratch" 0 '4 steps' "${pretrain[@]}" --out "$work/whole"
 "$ADAPTMEDSEG" "${pretrain[@]}" --out "$work/killed" --quiet &
-for _ in $(seq 600); do [ -f "$work/killed.partial/last.json" ] && break; sleep 0.1; done
+for _ in $(seq 3000); do [ -f "$work/killed.partial/last.json" ] && break; sleep 0.1; done
 kill -9 $! 2> /dev/null
 wait $! 2> /dev/null
 [ -f "$work/killed.partial/last.json" ] && [ ! -e "$work/killed" ] && pass "killed in the middle" || fail "killed in the middle"

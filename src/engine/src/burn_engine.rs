@@ -152,9 +152,10 @@ pub(crate) fn model_prompts(
         None => None,
     };
     let dense = config.prompt_encoder.dense.then(|| {
-        let &WindowPrompts { ref points, bounding_box, ref mask, .. } = prompts;
+        let &WindowPrompts { ref points, bounding_box, ref mask, ref prior, .. } = prompts;
         let size = config.image_encoder.image_size;
-        let input = DenseInput { window, size, points, bounding_box, mask: mask.as_deref(), propose };
+        let (mask, prior) = (mask.as_deref(), prior.as_deref());
+        let input = DenseInput { window, size, points, bounding_box, mask, prior, propose };
         dense_prompt::input_tensor(&input, device)
     });
     let prompts = Prompts { points: prompts.points.clone(), bounding_box: prompts.bounding_box, text, dense };

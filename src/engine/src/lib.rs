@@ -114,6 +114,9 @@ pub struct WindowPrompts {
     /// A previous mask of the window, row-major (D, H, W), from 0 to 1. Only a model with a dense prompt path looks at it,
     /// and it is no prompt by itself.
     pub mask: Option<Vec<f32>>,
+    /// How likely each voxel of the window is in the structure by what usually fills such a box, row-major (D, H, W), from 0
+    /// to 1: see [`Atlas`](adaptmedseg_model::anatomy::Atlas). As for the mask.
+    pub prior: Option<Vec<f32>>,
 }
 
 impl WindowPrompts {

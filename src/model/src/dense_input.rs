@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Volumes that the path is fed with: see [`DenseInput::volume`].
-pub const INPUT_CHANNELS: usize = 19;
+pub const INPUT_CHANNELS: usize = 20;
 
 /// Standard deviation of a point's blob, in voxels of the window.
 const POINT_SIGMA: f32 = 1.5;
@@ -50,6 +50,7 @@ const ENCLOSED: usize = 9;
 const BOX_LIKENESS: usize = 10;
 /// The first of four pairs.
 const REGIONS: usize = 11;
+const PRIOR: usize = 19;
 
 /// For each channel whether it stays, as 1 or 0, where the cues drawn from the image are left out: nearness and likeness
 /// (6, 8, 9, 10), connected regions (11 to 18), or both. What learns without them now and then does not lean on them alone.
@@ -57,7 +58,8 @@ pub fn channels_without(nearness: bool, regions: bool) -> [f32; INPUT_CHANNELS] 
     std::array::from_fn(|channel| {
         let out = match channel {
             GEODESIC | LIKENESS | ENCLOSED | BOX_LIKENESS => nearness,
-            _ => regions && channel >= REGIONS,
+            REGIONS..PRIOR => regions,
+            _ => false,
         };
         f32::from(!out)
     })
@@ -76,12 +78,14 @@ pub struct DenseInput<'a> {
     pub bounding_box: Option<[f32; 6]>,
     /// A previous mask, of the window's size, from 0 to 1.
     pub mask: Option<&'a [f32]>,
+    /// What an atlas expects, of the window's size, from 0 to 1: see [`Atlas`](crate::anatomy::Atlas).
+    pub prior: Option<&'a [f32]>,
     /// Whether a box without a mask is taken with a proposal: the best connected region of the image, or of how flat it is.
     pub propose: bool,
 }
 
 impl DenseInput<'_> {
-    /// The volumes, `[voxels, 19]`:
+    /// The volumes, `[voxels, 20]`:
     ///
     /// 0. the window, [`equalised`];
     /// 1. the window relative to mean and deviation of the intensities the prompts point at;
@@ -104,7 +108,8 @@ impl DenseInput<'_> {
     /// 15. the fit of flat regions, that edges surround;
     /// 16. the best of them;
     /// 17. the fit of flat regions of the equalised window;
-    /// 18. the best of them.
+    /// 18. the best of them;
+    /// 19. what an atlas expects, from -1 to 1; 0 where nothing is expected.
     pub fn volume(&self) -> Vec<f32> {
         let [depth, height, width] = self.size;
         let mut out = vec![0.0; depth * height * width * INPUT_CHANNELS];
@@ -130,6 +135,9 @@ impl DenseInput<'_> {
             }
             if let Some(mask) = self.mask {
                 out[MASK] = mask[index] * 2.0 - 1.0;
+            }
+            if let Some(prior) = self.prior {
+                out[PRIOR] = prior[index] * 2.0 - 1.0;
             }
         }
         let inside = weights(&out);
@@ -376,8 +384,15 @@ mod tests {
     fn a_point_tells_what_it_lies_in_from_the_rest() {
         let window = halves();
         let points = [([4.0, 4.0, 3.0], 1), ([4.0, 4.0, 12.0], 0)];
-        let input =
-            DenseInput { window: &window, size: SIZE, points: &points, bounding_box: None, mask: None, propose: false };
+        let input = DenseInput {
+            window: &window,
+            size: SIZE,
+            points: &points,
+            bounding_box: None,
+            mask: None,
+            prior: None,
+            propose: false,
+        };
         let volume = input.volume();
         assert_eq!(channel(&volume, POSITIVE, [4, 4, 3]), 1.0);
         assert_eq!(channel(&volume, NEGATIVE, [4, 4, 12]), 1.0);
@@ -398,8 +413,15 @@ mod tests {
     fn a_box_is_a_cube_with_an_ellipsoid_in_it() {
         let window = halves();
         let corners = Some([2.0, 2.0, 2.0, 5.0, 5.0, 7.0]);
-        let input =
-            DenseInput { window: &window, size: SIZE, points: &[], bounding_box: corners, mask: None, propose: false };
+        let input = DenseInput {
+            window: &window,
+            size: SIZE,
+            points: &[],
+            bounding_box: corners,
+            mask: None,
+            prior: None,
+            propose: false,
+        };
         let volume = input.volume();
         assert_eq!(
             [[2, 2, 2], [5, 5, 7], [1, 2, 2], [5, 5, 8]].map(|at| channel(&volume, CUBE, at)),
@@ -420,8 +442,15 @@ mod tests {
         };
         let window: Vec<f32> = (0..8 * 8 * 16).map(|index| if on_ring(index) { 0.9 } else { 0.1 }).collect();
         let corners = Some([0.0, 1.0, 3.0, 7.0, 6.0, 12.0]);
-        let input =
-            DenseInput { window: &window, size: SIZE, points: &[], bounding_box: corners, mask: None, propose: false };
+        let input = DenseInput {
+            window: &window,
+            size: SIZE,
+            points: &[],
+            bounding_box: corners,
+            mask: None,
+            prior: None,
+            propose: false,
+        };
         let volume = input.volume();
         let (ring, beside, outside) = ([4, 2, 8], [4, 1, 8], [4, 0, 8]);
         let [ring, beside, outside] = [ring, beside, outside].map(|at| channel(&volume, ENCLOSED, at));
@@ -453,8 +482,15 @@ mod tests {
         };
         let window: Vec<f32> = (0..8 * 8 * 16).map(grey).collect();
         let corners = Some([0.0, 2.0, 4.0, 7.0, 5.0, 11.0]);
-        let input =
-            DenseInput { window: &window, size: SIZE, points: &[], bounding_box: corners, mask: None, propose: false };
+        let input = DenseInput {
+            window: &window,
+            size: SIZE,
+            points: &[],
+            bounding_box: corners,
+            mask: None,
+            prior: None,
+            propose: false,
+        };
         let volume = input.volume();
         let best = |pair: usize| channel(&volume, REGIONS + 2 * pair + 1, [4, 3, 8]);
         // Of the image and its flatness the better one is proposed, where that is wanted.
@@ -473,11 +509,40 @@ mod tests {
     fn planes_of_zeros_at_the_ends_lie_outside_the_scan() {
         let mut window = halves();
         window[..2 * 8 * 16].fill(0.0);
-        let input =
-            DenseInput { window: &window, size: SIZE, points: &[], bounding_box: None, mask: None, propose: false };
+        let input = DenseInput {
+            window: &window,
+            size: SIZE,
+            points: &[],
+            bounding_box: None,
+            mask: None,
+            prior: None,
+            propose: false,
+        };
         assert_eq!(input.in_scan(), [2..8, 0..8, 0..16]);
         let nothing = vec![0.0; window.len()];
         assert_eq!(DenseInput { window: &nothing, ..input }.in_scan(), [0..8, 0..8, 0..16]);
+    }
+
+    #[test]
+    fn what_an_atlas_expects_is_a_channel_of_its_own() {
+        let (window, corners) = (vec![0.5; SIZE.iter().product()], Some([2.0, 2.0, 2.0, 5.0, 5.0, 5.0]));
+        let prior: Vec<f32> = (0..window.len()).map(|index| index as f32 / window.len() as f32).collect();
+        let without = DenseInput {
+            window: &window,
+            size: SIZE,
+            points: &[],
+            bounding_box: corners,
+            mask: None,
+            prior: None,
+            propose: true,
+        };
+        let with = DenseInput { prior: Some(&prior), ..without }.volume();
+        let without = without.volume();
+        let voxels = |volume: Vec<f32>| volume.chunks_exact(INPUT_CHANNELS).map(<[f32]>::to_vec).collect::<Vec<_>>();
+        for ((with, without), prior) in voxels(with).into_iter().zip(voxels(without)).zip(prior) {
+            assert_eq!(with[..PRIOR], without[..PRIOR]);
+            assert_eq!((with[PRIOR], without[PRIOR]), (2.0 * prior - 1.0, 0.0));
+        }
     }
 
     #[test]
@@ -485,8 +550,15 @@ mod tests {
         let window = vec![0.5; 8 * 8 * 16];
         let mask = vec![0.0; window.len()];
         for mask in [None, Some(&mask[..])] {
-            let input =
-                DenseInput { window: &window, size: SIZE, points: &[], bounding_box: None, mask, propose: false };
+            let input = DenseInput {
+                window: &window,
+                size: SIZE,
+                points: &[],
+                bounding_box: None,
+                mask,
+                prior: None,
+                propose: false,
+            };
             assert!(input.volume().iter().all(|value| value.is_finite()));
         }
     }

@@ -76,7 +76,7 @@ impl DensePrompt {
     }
 
     /// # Shapes
-    /// - volume: `[batch, D * H * W, 19]`, see [`DenseInput::volume`]
+    /// - volume: `[batch, D * H * W, 20]`, see [`DenseInput::volume`]
     pub fn forward(&self, volume: Tensor<3>) -> DenseFeatures {
         let full = self.stem.forward(volume, self.size(1));
         let half = self.down[0].forward(gather_blocks(full.clone(), self.size(1)));
@@ -166,7 +166,7 @@ impl Conv3 {
     }
 }
 
-/// The path's input as a tensor, `[1, voxels, 19]`.
+/// The path's input as a tensor, `[1, voxels, 20]`.
 pub fn input_tensor(input: &DenseInput, device: &Device) -> Tensor<3> {
     let volume = input.volume();
     let voxels = volume.len() / INPUT_CHANNELS;

@@ -7,6 +7,7 @@
 //! The device of a tensor decides at run time which backend computes; features of this crate decide which are built in.
 
 pub mod adapter;
+pub mod anatomy;
 pub mod checkpoint;
 pub mod config;
 mod dense_input;

@@ -40,7 +40,7 @@ pub struct Prompts {
     pub bounding_box: Option<[f32; 6]>,
     /// A text as the text encoder's aligned output, `[1, embed_dim]`.
     pub text: Option<Tensor<2>>,
-    /// The same and more for the dense prompt path, where the model has one: `[1, voxels, 19]`, see
+    /// The same and more for the dense prompt path, where the model has one: `[1, voxels, 20]`, see
     /// [`DenseInput`](crate::dense_prompt::DenseInput).
     pub dense: Option<Tensor<3>>,
 }

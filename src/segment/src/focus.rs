@@ -16,6 +16,7 @@ use crate::run::Placed;
 use crate::session::Session;
 use crate::windows::Dhw;
 use adaptmedseg_engine::WindowPrompts;
+use adaptmedseg_model::anatomy::{Atlas, BoxPlace};
 use std::ops::Range;
 
 /// Share of the window's edge that the structure's box is to take; the training's focused frames have the same.
@@ -148,6 +149,24 @@ impl Frame {
         out
     }
 
+    /// What an atlas expects in a box of the window, inclusive corners (d, h, w), given the crop's spacing, the body in it and
+    /// its depth.
+    fn expected(
+        &self,
+        atlas: &Atlas,
+        window: &[f32],
+        corners: &[f32; 6],
+        spacing: [f32; 3],
+        body: [[f32; 3]; 2],
+        depth: usize,
+    ) -> Vec<f32> {
+        let face = |first: usize, by: f32| -> [f32; 3] {
+            std::array::from_fn(|axis| self.start[axis] + (corners[first + axis] + by) * self.step[axis])
+        };
+        let place = BoxPlace::new([face(0, -0.5), face(3, 0.5)], spacing, body, depth);
+        atlas.prior(window, self.count, corners, &place, 0..atlas.len())
+    }
+
     fn key(&self) -> Key {
         Key::Frame([self.start, self.step].map(|numbers| numbers.map(f32::to_bits)))
     }
@@ -226,6 +245,20 @@ impl TrainingVolume {
         let frame = Frame::focused(corners, window);
         let mask: Vec<f32> = self.mask.iter().map(|&value| f32::from(value)).collect();
         [&self.image, &mask].map(|data| frame.sample(data, self.size))
+    }
+
+    /// What an atlas expects in a box of such a window, `image`, inclusive corners (d, h, w) in its voxels; `corners` and
+    /// `window` as for [`focused`](Self::focused).
+    pub fn expected(
+        &self,
+        atlas: &Atlas,
+        corners: [Dhw; 2],
+        window: Dhw,
+        image: &[f32],
+        bounding_box: &[f32; 6],
+    ) -> Vec<f32> {
+        let frame = Frame::focused(corners, window);
+        frame.expected(atlas, image, bounding_box, self.spacing, self.body, self.size[0])
     }
 }
 
@@ -322,7 +355,7 @@ impl Session {
         report: &mut Report,
     ) -> Result<Vec<f32>> {
         let size = prepared.size;
-        let prompts = WindowPrompts {
+        let mut prompts = WindowPrompts {
             points: placed
                 .points
                 .iter()
@@ -340,8 +373,13 @@ impl Session {
             }),
             text: placed.text.clone(),
             mask: mask.map(<[f32]>::to_vec),
+            prior: None,
         };
         let window = frame.sample(&prepared.image, size);
+        if let (Some(atlas), Some(corners)) = (self.model.atlas(), &prompts.bounding_box) {
+            let spacing = prepared.spacing.map(|spacing| spacing as f32);
+            prompts.prior = Some(frame.expected(atlas, &window, corners, spacing, prepared.body(), size[0]));
+        }
         let embedding = self.encode(frame.key(), &window, report)?;
         Ok(self.decode(&embedding, &prompts, report)?.logits)
     }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use adaptmedseg_engine::{self as engine, Engine, EngineOptions, ModelSource, Precision};
+use adaptmedseg_model::anatomy::Atlas;
 use adaptmedseg_model::checkpoint::{MappedTensors, ModelFolder};
 use adaptmedseg_model::config::ModelConfig;
 use serde::Serialize;
@@ -18,6 +19,7 @@ struct Inner {
     description: Description,
     /// The weights' file, for its hash.
     tensors: Option<MappedTensors>,
+    atlas: Option<Atlas>,
 }
 
 /// What a model is and where it runs.
@@ -73,12 +75,14 @@ impl Model {
             image_size: config.image_encoder.image_size,
             supports_text: folder.tokenizer().is_some(),
         };
-        Ok(Self(Arc::new(Inner { engine, description, tensors: Some(folder.into_tensors()) })))
+        let (tensors, atlas) = folder.into_parts();
+        let atlas = atlas.filter(|atlas| !atlas.is_empty());
+        Ok(Self(Arc::new(Inner { engine, description, tensors: Some(tensors), atlas })))
     }
 
     /// A model on an engine of the caller's.
     pub fn with_engine(engine: Box<dyn Engine>, description: Description) -> Self {
-        Self(Arc::new(Inner { engine, description, tensors: None }))
+        Self(Arc::new(Inner { engine, description, tensors: None, atlas: None }))
     }
 
     /// SHA-256 of the weights' file, in hexadecimal: what ties an adapter to its base. Empty for a model that was not
@@ -100,6 +104,11 @@ impl Model {
     /// The architecture.
     pub fn config(&self) -> &ModelConfig {
         self.engine().config()
+    }
+
+    /// Shapes of known anatomy, where the model has them.
+    pub fn atlas(&self) -> Option<&Atlas> {
+        self.0.atlas.as_ref()
     }
 
     /// The engine that runs it.

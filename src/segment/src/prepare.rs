@@ -3,12 +3,14 @@
 use crate::error::{Error, Result};
 use crate::prompt::{BoxPrompt, Mode, Point, Space};
 use crate::windows::Dhw;
+use adaptmedseg_model::anatomy::body_box;
 use adaptmedseg_model::config::{Intensities, ModelConfig};
 use adaptmedseg_volume::preprocess::{
     clip_to_percentiles, crop_slice, foreground_normalise, foreground_region, min_max_normalise, paste_slice,
     resize_nearest_exact,
 };
 use adaptmedseg_volume::{Geometry, Region, Reorientation, Volume, sanitise};
+use std::sync::OnceLock;
 
 /// Logit outside the foreground of the image, where the network never looks: as good as certainly not the structure.
 pub(crate) const BACKGROUND_LOGIT: f32 = -100.0;
@@ -33,6 +35,8 @@ pub(crate) struct Prepared {
     pub zoom: Vec<f32>,
     /// Size of `zoom`: the network's window.
     pub window: Dhw,
+    /// See [`body`](Self::body).
+    body: OnceLock<[[f32; 3]; 2]>,
 }
 
 impl Prepared {
@@ -65,7 +69,13 @@ impl Prepared {
             spacing: [turned.geometry.spacing[2], turned.geometry.spacing[1], turned.geometry.spacing[0]],
             zoom,
             window,
+            body: OnceLock::new(),
         })
+    }
+
+    /// The box of the body, by its faces (d, h, w) in voxels of the crop. Looked for when first asked for.
+    pub(crate) fn body(&self) -> [[f32; 3]; 2] {
+        *self.body.get_or_init(|| body_box(&self.image, self.size))
     }
 
     /// A stored voxel index as the voxel (d, h, w) of the crop, the nearest one if it is outside.
@@ -158,6 +168,10 @@ pub struct TrainingVolume {
     pub mask: Vec<u8>,
     /// (D, H, W).
     pub size: [usize; 3],
+    /// Size of a voxel along (d, h, w), millimetres.
+    pub spacing: [f32; 3],
+    /// The box of the body, by its faces (d, h, w) in voxels.
+    pub body: [[f32; 3]; 2],
     /// Voxels of the structure outside the foreground, where the network never looks.
     pub lost: usize,
 }
@@ -183,7 +197,8 @@ impl TrainingVolume {
         let cropped = crop_slice(&turned, prepared.turned, &prepared.crop);
         let count = |mask: &[u8]| mask.iter().filter(|&&value| value != 0).count();
         let lost = count(&mask) - count(&cropped);
-        Ok(Self { image: prepared.image, mask: cropped, size: prepared.size, lost })
+        let (body, spacing) = (prepared.body(), prepared.spacing.map(|spacing| spacing as f32));
+        Ok(Self { image: prepared.image, mask: cropped, size: prepared.size, spacing, body, lost })
     }
 }
 

@@ -35,7 +35,7 @@ impl Placed {
                 [a, b, c, d, e, f]
             }),
             text: self.text.clone(),
-            mask: None,
+            ..Default::default()
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::sampling::{self, Place, Window};
 use crate::validation::HeldOut;
 use adaptmedseg_engine::{Engine, ImageEmbedding, TextEmbedding, TrainingSample, WindowPrompts};
 use adaptmedseg_model::adapter::AdapterContext;
+use adaptmedseg_model::anatomy::Atlas;
 use adaptmedseg_model::config::ZoomIn;
 use adaptmedseg_segment::{Model, TrainingVolume};
 use rand::Rng;
@@ -83,7 +84,7 @@ pub(crate) fn prepare(
             if let Some(drawn) = prompts::draw(&window.target, size, case.text.as_ref(), 0.0, &mut random) {
                 held_out.push(HeldOut {
                     combinations: drawn.iter().map(|(name, _)| *name).collect(),
-                    sample: sample(case, window, drawn.into_iter().map(|(_, prompts)| prompts).collect(), None),
+                    sample: sample(case, window, drawn, None, size, model.atlas()),
                 });
             }
         }
@@ -147,9 +148,20 @@ fn split(cases: Vec<Case>, pairs: &[TrainingPair], options: &FineTuneOptions) ->
 fn sample(
     case: &Case,
     window: Window,
-    prompts: Vec<WindowPrompts>,
+    drawn: Vec<(&'static str, WindowPrompts)>,
     embedding: Option<ImageEmbedding>,
+    size: [usize; 3],
+    atlas: Option<&Atlas>,
 ) -> TrainingSample {
+    let mut prompts: Vec<WindowPrompts> = drawn.into_iter().map(|(_, prompts)| prompts).collect();
+    // All of them have the same box, or none.
+    let corners = prompts.iter().find_map(|prompts| prompts.bounding_box);
+    if let (Some(atlas), Some(corners)) = (atlas, corners)
+        && let Some(prior) = window.expected(&case.volume, atlas, size, &corners)
+    {
+        let boxed = prompts.iter_mut().filter(|prompts| prompts.bounding_box.is_some());
+        boxed.for_each(|prompts| prompts.prior = Some(prior.clone()));
+    }
     TrainingSample { image: window.image, target: window.target, prompts, context: case.context.clone(), embedding }
 }
 
@@ -161,6 +173,7 @@ pub(crate) struct Samples {
     cache: HashMap<(usize, Place), ImageEmbedding>,
     capacity: usize,
     zoom_in: ZoomIn,
+    model: Model,
 }
 
 impl Samples {
@@ -168,7 +181,7 @@ impl Samples {
         let bytes = model.engine().info().embedding_bytes.max(1);
         let capacity = (options.cache_megabytes * (1 << 20) / bytes) as usize;
         let zoom_in = model.config().inference.zoom_in;
-        Self { cases, grids: Vec::new(), cache: HashMap::new(), capacity, zoom_in }
+        Self { cases, grids: Vec::new(), cache: HashMap::new(), capacity, zoom_in, model: model.clone() }
     }
 
     /// The samples of a step: each volume once per epoch, in an order of the epoch's own.
@@ -213,7 +226,7 @@ impl Samples {
             }
             let text = case.text.as_ref();
             if let Some(drawn) = prompts::draw(&window.target, size, text, options.box_jitter, random) {
-                return Ok(sample(case, window, drawn.into_iter().map(|(_, prompts)| prompts).collect(), None));
+                return Ok(sample(case, window, drawn, None, size, self.model.atlas()));
             }
         }
         Err(Error::argument(
@@ -250,8 +263,7 @@ impl Samples {
                     embedding
                 }
             };
-            let prompts = drawn.into_iter().map(|(_, prompts)| prompts).collect();
-            return Ok(sample(case, window, prompts, Some(embedding)));
+            return Ok(sample(case, window, drawn, Some(embedding), size, self.model.atlas()));
         }
         Err(Error::argument(
             format!("{}: no window with some of the structure in it was found", case.name),

@@ -52,7 +52,7 @@ pub(crate) fn draw(
             points: if with("points") { points.clone() } else { Vec::new() },
             bounding_box: with("box").then_some(corners),
             text: if with("text") { Some(text?.clone()) } else { None },
-            mask: None,
+            ..WindowPrompts::default()
         };
         Some((name, prompts))
     });

@@ -24,6 +24,8 @@ pub(crate) enum Use {
     Prompt,
     /// A controlled shift of an image.
     Shift,
+    /// Which structures of a phantom an atlas takes.
+    Atlas,
 }
 
 /// The generator for number `index` of a use.

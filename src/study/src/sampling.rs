@@ -1,6 +1,7 @@
 //! Windows to learn from: the whole volume at low resolution, or a part of it at full resolution, and what is done to
 //! them so that the network does not learn them by heart (SegVol, arXiv 2311.13385, and its training code).
 
+use adaptmedseg_model::anatomy::Atlas;
 use adaptmedseg_model::config::ZoomIn;
 use adaptmedseg_segment::TrainingVolume;
 use adaptmedseg_volume::Reorientation;
@@ -23,6 +24,9 @@ const INTENSITY: f32 = 0.2;
 pub(crate) struct Window {
     pub image: Vec<f32>,
     pub target: Vec<f32>,
+    /// Where it was taken from, and along which of (d, h, w) it was flipped since.
+    place: Place,
+    flips: [bool; 3],
 }
 
 /// Where a window is taken from.
@@ -126,14 +130,16 @@ pub(crate) fn cut(volume: &TrainingVolume, place: Place, size: [usize; 3]) -> Wi
             Window {
                 image: resize_nearest_exact(&volume.image, from, to),
                 target: target.into_iter().map(f32::from).collect(),
+                place,
+                flips: [false; 3],
             }
         }
         Place::Focus(corners) => {
             let [image, target] = volume.focused(corners, size);
-            Window { image, target }
+            Window { image, target, place, flips: [false; 3] }
         }
         Place::Part(start) => {
-            let mut window = Window { image: Vec::new(), target: Vec::new() };
+            let mut window = Window { image: Vec::new(), target: Vec::new(), place, flips: [false; 3] };
             window.image.reserve(size.iter().product());
             window.target.reserve(size.iter().product());
             for d in 0..size[0] as isize {
@@ -153,12 +159,42 @@ pub(crate) fn cut(volume: &TrainingVolume, place: Place, size: [usize; 3]) -> Wi
     }
 }
 
+/// To flip (d, h, w) axes, and back.
+fn flipping([d, h, w]: [bool; 3]) -> Reorientation {
+    Reorientation { axes: [0, 1, 2], flip: [w, h, d] }
+}
+
+impl Window {
+    /// What an atlas expects in a box of it, inclusive corners (d, h, w); nothing where the window is no focused one.
+    pub(crate) fn expected(
+        &self,
+        volume: &TrainingVolume,
+        atlas: &Atlas,
+        size: [usize; 3],
+        corners: &[f32; 6],
+    ) -> Option<Vec<f32>> {
+        let Place::Focus(around) = self.place else { return None };
+        if self.flips == [false; 3] {
+            return Some(volume.expected(atlas, around, size, &self.image, corners));
+        }
+        // The atlas knows bodies as they lie.
+        let plan = flipping(self.flips);
+        let as_it_lies = plan.apply_to_slice(&self.image, reversed(size));
+        let corners = std::array::from_fn(|index| {
+            let axis = index % 3;
+            if self.flips[axis] { (size[axis] - 1) as f32 - corners[(index + 3) % 6] } else { corners[index] }
+        });
+        let prior = volume.expected(atlas, around, size, &as_it_lies, &corners);
+        Some(plan.apply_to_slice(&prior, reversed(size)))
+    }
+}
+
 /// Flips axes, scales and shifts intensities, each now and then.
 pub(crate) fn augment(window: &mut Window, size: [usize; 3], random: &mut impl Rng) {
     let flips: [bool; 3] = std::array::from_fn(|_| random.random_bool(AUGMENT_SHARE));
     if flips.contains(&true) {
-        let [d, h, w] = flips;
-        let plan = Reorientation { axes: [0, 1, 2], flip: [w, h, d] };
+        let plan = flipping(flips);
+        window.flips = flips;
         for data in [&mut window.image, &mut window.target] {
             *data = plan.apply_to_slice(data, reversed(size));
         }
@@ -189,6 +225,8 @@ pub(crate) fn halves(volume: &TrainingVolume) -> Option<[TrainingVolume; 2]> {
             image: volume.image[voxels.clone()].to_vec(),
             mask: volume.mask[voxels].to_vec(),
             size: [slices.len(), volume.size[1], volume.size[2]],
+            spacing: volume.spacing,
+            body: volume.body,
             lost: 0,
         }
     }))
@@ -198,12 +236,15 @@ pub(crate) fn halves(volume: &TrainingVolume) -> Option<[TrainingVolume; 2]> {
 mod tests {
     use super::*;
     use crate::random::{Use, generator};
+    use adaptmedseg_model::anatomy::{BoxPlace, CELLS};
 
     fn volume(size: [usize; 3]) -> TrainingVolume {
         let count = size.iter().product();
         let mut mask = vec![0; count];
         mask[count / 2..count / 2 + 20].fill(1);
-        TrainingVolume { image: (0..count).map(|voxel| voxel as f32 / count as f32).collect(), mask, size, lost: 0 }
+        let image = (0..count).map(|voxel| voxel as f32 / count as f32).collect();
+        let body = [[-0.5; 3], size.map(|size| size as f32 - 0.5)];
+        TrainingVolume { image, mask, size, spacing: [1.0; 3], body, lost: 0 }
     }
 
     #[test]
@@ -241,9 +282,27 @@ mod tests {
     }
 
     #[test]
+    fn what_an_atlas_expects_is_flipped_with_the_window() {
+        let (volume, size) = (volume([12, 20, 20]), [8; 3]);
+        let [whole, window] = [0, 1].map(|index| cut(&volume, grid(&volume, size, ZoomIn::Focus)[index], size));
+        let place = BoxPlace { edges: [8.0; 3], offset: [0.0; 2], cut: [false; 2] };
+        let atlas = Atlas::new([(place, (0..CELLS).map(|cell| cell < CELLS / 3 && cell % 2 == 0).collect())]);
+        let expected =
+            window.expected(&volume, &atlas, size, &[1.0, 2.0, 2.0, 6.0, 5.0, 4.0]).expect("a focused window");
+        let plan = flipping([true, false, true]);
+        let flip = |data: &[f32]| plan.apply_to_slice(data, size);
+        assert_ne!(flip(&expected), expected);
+        let flipped = Window { image: flip(&window.image), flips: [true, false, true], ..window };
+        let found = flipped.expected(&volume, &atlas, size, &[1.0, 2.0, 3.0, 6.0, 5.0, 5.0]);
+        assert_eq!(found, Some(flip(&expected)));
+        assert_eq!(whole.expected(&volume, &atlas, size, &[1.0, 2.0, 2.0, 6.0, 5.0, 4.0]), None);
+    }
+
+    #[test]
     fn image_and_target_are_flipped_together() {
         let size = [2, 3, 4];
-        let start = Window { image: (0..24).map(|v| v as f32).collect(), target: (0..24).map(|v| v as f32).collect() };
+        let numbers: Vec<f32> = (0..24).map(|v| v as f32).collect();
+        let start = Window { image: numbers.clone(), target: numbers, place: Place::Whole, flips: [false; 3] };
         let mut seen = std::collections::BTreeSet::new();
         for index in 0..300 {
             let mut window = start.clone();

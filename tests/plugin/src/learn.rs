@@ -93,8 +93,9 @@ pub fn weights_as_flex(target: &Target) {
     let source = ModelSource::of(&ModelFolder::builtin().expect("it is built in"));
     let bounding_box = Some([8.0, 9.0, 10.0, 37.0, 36.0, 40.0]);
     let mask = (0..48 * 48 * 48).map(|voxel| f32::from(voxel % 48 > 20)).collect();
+    let prior: Vec<f32> = (0..48 * 48 * 48).map(|voxel| (voxel / 48 % 48) as f32 / 47.0).collect();
     let asked = [
-        WindowPrompts { bounding_box, ..WindowPrompts::default() },
+        WindowPrompts { bounding_box, prior: Some(prior), ..WindowPrompts::default() },
         WindowPrompts { points: vec![([20.0, 22.0, 24.0], 1), ([4.0, 5.0, 6.0], 0)], ..WindowPrompts::default() },
         WindowPrompts { bounding_box, mask: Some(mask), ..WindowPrompts::default() },
         WindowPrompts { points: vec![([20.0, 22.0, 24.0], 1)], bounding_box, ..WindowPrompts::default() },

@@ -105,6 +105,11 @@ pub struct ams_plugin_prompts {
     pub mask: *const f32,
     /// Number of its voxels.
     pub mask_count: usize,
+    /// How likely each voxel of the window is in the structure by what usually fills such a box, row-major (D, H, W), from 0
+    /// to 1; NULL for nothing known. No prompt by itself.
+    pub prior: *const f32,
+    /// Number of its voxels.
+    pub prior_count: usize,
 }
 
 /// What a context prior is told of an image. Both may be NULL: unknown.

@@ -152,15 +152,19 @@ impl Prompts {
             None => ptr::null_mut(),
             Some(text) => own(model, text.get::<Handle<ams_plugin_text>>(), "a text")?,
         };
-        let mask = prompts.mask.as_deref().unwrap_or_default();
+        let volume =
+            |data: &Option<Vec<f32>>| data.as_ref().map_or((ptr::null(), 0), |data| (data.as_ptr(), data.len()));
+        let ((mask, mask_count), (prior, prior_count)) = (volume(&prompts.mask), volume(&prompts.prior));
         Ok(ams_plugin_prompts {
             points: if self.points.is_empty() { ptr::null() } else { self.points.as_ptr() },
             labels: if self.labels.is_empty() { ptr::null() } else { self.labels.as_ptr() },
             point_count: self.labels.len(),
             bounding_box: prompts.bounding_box.as_ref().map_or(ptr::null(), |corners| corners.as_ptr()),
             text: text.cast_const(),
-            mask: if prompts.mask.is_some() { mask.as_ptr() } else { ptr::null() },
-            mask_count: mask.len(),
+            mask,
+            mask_count,
+            prior,
+            prior_count,
         })
     }
 }

@@ -39,6 +39,6 @@ impl Adapter {
             base.config().license,
             if self.config.license.is_empty() { "unknown" } else { &self.config.license },
         );
-        write_model(out, overwrite, &config, &merged, base.tokenizer(), &card, Precision::Full)
+        write_model(out, overwrite, &config, &merged, base.tokenizer(), base.atlas(), &card, Precision::Full)
     }
 }

@@ -4,6 +4,7 @@ use super::expected;
 use super::safetensors_file;
 use super::tensor_file::{ElementType, Entry, map_file};
 use crate::RawTensor;
+use crate::anatomy::Atlas;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use burn::tensor::DType;
@@ -20,6 +21,8 @@ pub const CONFIG_FILE: &str = "config.json";
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The text model's tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// Shapes of known anatomy, where the model was trained beside them: see [`Atlas`].
+pub(super) const ANATOMY_FILE: &str = "anatomy.safetensors";
 /// What the model is, for people.
 pub const CARD_FILE: &str = "MODEL_CARD.md";
 
@@ -38,8 +41,8 @@ struct Aligned<T: ?Sized> {
     bytes: T,
 }
 
-/// A tokenizer file larger than this is refused; CLIP's has 2.2 MB.
-const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
+/// A file beside the weights that is larger than this is refused; CLIP's tokenizer has 2.2 MB.
+const MAX_SMALL_BYTES: u64 = 64 << 20;
 
 /// The tensors of a mapped safetensors file. Those it gives out keep the map alive.
 #[derive(Debug)]
@@ -131,6 +134,7 @@ pub struct ModelFolder {
     config: ModelConfig,
     tensors: MappedTensors,
     tokenizer: Option<Vec<u8>>,
+    atlas: Option<Atlas>,
     missing: Vec<String>,
 }
 
@@ -163,7 +167,8 @@ impl ModelFolder {
         let weights = Bytes::from_static(&WEIGHTS.bytes);
         let tensors = MappedTensors::new(path.clone(), weights)?;
         let tokenizer = Some(include_bytes!("../../builtin/tokenizer.json").to_vec());
-        Ok(Self { path, config, tensors, tokenizer, missing: Vec::new() })
+        let atlas = Some(Atlas::from_bytes(include_bytes!("../../builtin/anatomy.safetensors"), &path)?);
+        Ok(Self { path, config, tensors, tokenizer, atlas, missing: Vec::new() })
     }
 
     /// The model that is built into the library: here it is not.
@@ -199,8 +204,10 @@ impl ModelFolder {
             return Err(Error::Tensors(Box::new(mismatch)));
         }
         let tokenizer = path.join(TOKENIZER_FILE);
-        let tokenizer = if tokenizer.is_file() { Some(read_tokenizer(&tokenizer)?) } else { None };
-        Ok(Self { path: path.to_path_buf(), config, tensors, tokenizer, missing })
+        let tokenizer = if tokenizer.is_file() { Some(read_small(&tokenizer)?) } else { None };
+        let anatomy = path.join(ANATOMY_FILE);
+        let atlas = if anatomy.is_file() { Some(Atlas::from_bytes(&read_small(&anatomy)?, &anatomy)?) } else { None };
+        Ok(Self { path: path.to_path_buf(), config, tensors, tokenizer, atlas, missing })
     }
 
     /// The folder.
@@ -218,9 +225,14 @@ impl ModelFolder {
         &self.tensors
     }
 
-    /// The weights alone.
-    pub fn into_tensors(self) -> MappedTensors {
-        self.tensors
+    /// The weights and the atlas alone.
+    pub fn into_parts(self) -> (MappedTensors, Option<Atlas>) {
+        (self.tensors, self.atlas)
+    }
+
+    /// Shapes of known anatomy, if the folder has any.
+    pub fn atlas(&self) -> Option<&Atlas> {
+        self.atlas.as_ref()
     }
 
     /// One of the weights, shared with the mapped file.
@@ -249,10 +261,10 @@ impl ModelFolder {
     }
 }
 
-fn read_tokenizer(path: &Path) -> Result<Vec<u8>> {
+fn read_small(path: &Path) -> Result<Vec<u8>> {
     let size = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
-    if size > MAX_TOKENIZER_BYTES {
-        return Err(Error::tokenizer(format!("{} has {size} bytes; at most {MAX_TOKENIZER_BYTES}", path.display())));
+    if size > MAX_SMALL_BYTES {
+        return Err(Error::format(path, format!("{size} bytes; at most {MAX_SMALL_BYTES}")));
     }
     std::fs::read(path).map_err(|error| Error::io(path, error))
 }

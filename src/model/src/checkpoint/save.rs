@@ -1,9 +1,10 @@
 //! Writing a model folder.
 
 use super::expected::expected_tensors;
-use super::folder::{CARD_FILE, CONFIG_FILE, ModelFolder, TOKENIZER_FILE, WEIGHTS_FILE};
+use super::folder::{ANATOMY_FILE, CARD_FILE, CONFIG_FILE, ModelFolder, TOKENIZER_FILE, WEIGHTS_FILE};
 use super::staging::Staging;
 use crate::NamedTensors;
+use crate::anatomy::Atlas;
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use safetensors::tensor::{Dtype, TensorView};
@@ -30,6 +31,7 @@ pub fn write_model(
     config: &ModelConfig,
     weights: &NamedTensors,
     tokenizer: Option<&[u8]>,
+    atlas: Option<&Atlas>,
     card: &str,
     precision: Precision,
 ) -> Result<()> {
@@ -60,12 +62,17 @@ pub fn write_model(
         .map_err(|error| Error::Internal { message: format!("{}: {error}", path.display()) })?;
     fs::write(&path, bytes).map_err(|error| Error::io(&path, error))?;
     let config = config.to_json();
-    let texts =
-        [(CONFIG_FILE, Some(config.as_bytes())), (TOKENIZER_FILE, tokenizer), (CARD_FILE, Some(card.as_bytes()))];
-    for (name, text) in texts {
-        if let Some(text) = text {
+    let anatomy = atlas.map(Atlas::to_bytes);
+    let files = [
+        (CONFIG_FILE, Some(config.as_bytes())),
+        (TOKENIZER_FILE, tokenizer),
+        (ANATOMY_FILE, anatomy.as_deref()),
+        (CARD_FILE, Some(card.as_bytes())),
+    ];
+    for (name, bytes) in files {
+        if let Some(bytes) = bytes {
             let path = folder.join(name);
-            fs::write(&path, text).map_err(|error| Error::io(&path, error))?;
+            fs::write(&path, bytes).map_err(|error| Error::io(&path, error))?;
         }
     }
     ModelFolder::open(folder)?;

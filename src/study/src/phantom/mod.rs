@@ -15,7 +15,7 @@ mod torso;
 
 pub(crate) use appearance::{Appearance, Look, OUTSIDE, smooth};
 pub(crate) use noise::Noise;
-pub(crate) use scene::{Scene, Structure};
+pub(crate) use scene::{Scene, Structure, Tissue};
 pub(crate) use shapes::between;
 
 use crate::error::{Error, Result};

@@ -17,6 +17,18 @@ pub(crate) struct Found {
 /// Structures of fewer voxels than this are not asked for.
 const MIN_VOXELS: usize = 20;
 
+/// First voxel and end (x, y, z) of the labels that `wanted` says.
+pub(crate) fn bounds(scene: &Scene, wanted: impl Fn(u8) -> bool) -> [[usize; 3]; 2] {
+    let [nx, ny, _] = scene.size;
+    let (mut start, mut end) = (scene.size, [0; 3]);
+    for (index, _) in scene.labels.iter().enumerate().filter(|&(_, &label)| wanted(label)) {
+        for (axis, at) in [index % nx, index / nx % ny, index / (nx * ny)].into_iter().enumerate() {
+            (start[axis], end[axis]) = (start[axis].min(at), end[axis].max(at + 1));
+        }
+    }
+    [start, end]
+}
+
 /// The structures of a scene that are large enough.
 pub(crate) fn find(scene: &Scene) -> Vec<Found> {
     let mut boxes = vec![([usize::MAX; 3], [0usize; 3], 0usize); 256];

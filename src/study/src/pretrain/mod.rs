@@ -1,5 +1,6 @@
 //! Training from scratch on phantoms: how the built-in model is made.
 
+mod atlas;
 mod frame;
 mod init;
 mod run;
@@ -23,7 +24,7 @@ pub fn small_config() -> ModelConfig {
             image_size: [48; 3],
             patch_size: [8; 3],
             embed_dim: 256,
-            num_layers: 3,
+            num_layers: 2,
             num_heads: 8,
             mlp_dim: 480,
         },

@@ -1,7 +1,7 @@
 //! The run: scenes, samples, steps, checkpoints, and the model at the end.
 
 use super::sample::{self, Drawn, Stage};
-use super::{init, vocabulary};
+use super::{atlas, init, vocabulary};
 use crate::error::{Error, Result};
 use crate::partial::{Folder, difference};
 use crate::phantom::PhantomModality;
@@ -11,6 +11,7 @@ use adaptmedseg_engine::{
 };
 use adaptmedseg_model::RawTensor;
 use adaptmedseg_model::adapter::AdapterContext;
+use adaptmedseg_model::anatomy::Atlas;
 use adaptmedseg_model::checkpoint::{ModelFolder, Precision, write_model};
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::train::{LossKind, OptimiserConfig};
@@ -23,6 +24,8 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
+/// The model of the last checkpoint, in the folder of the unfinished run.
+const MODEL: &str = "model";
 /// Scenes that are at hand at a time.
 const SCENES: u64 = 96;
 /// Samples that are drawn before one scene is replaced by a new one.
@@ -196,6 +199,9 @@ pub fn pretrain(
     let pool =
         pool.map_err(|error| Error::argument(format!("no threads to draw samples with: {error}"), "use fewer"))?;
     let (folder, step, seconds) = open(out, config, options, resume)?;
+    let begun = if step > 0 { Some(ModelFolder::open(folder.path().join(MODEL))?) } else { None };
+    let known = begun.as_ref().or(from).and_then(ModelFolder::atlas).filter(|atlas| !atlas.is_empty());
+    let atlas = known.map_or_else(|| atlas::atlas(options.seed, &pool), Clone::clone);
     let mut run = Run {
         config,
         options,
@@ -206,6 +212,7 @@ pub fn pretrain(
         texts: HashMap::new(),
         held_out: Vec::new(),
         pool: &pool,
+        atlas: &atlas,
         step,
         seconds,
     };
@@ -245,6 +252,7 @@ fn open(out: &Path, config: &ModelConfig, options: &PretrainOptions, resume: boo
 /// Where the samples of a run come from.
 struct Source<'a> {
     options: &'a PretrainOptions,
+    atlas: &'a Atlas,
     /// The window's.
     size: [usize; 3],
     pool: &'a rayon::ThreadPool,
@@ -268,13 +276,13 @@ impl Source<'_> {
         let new: Vec<_> =
             self.pool.install(|| new.into_par_iter().map(|index| (index, Stage::new(seed, index))).collect());
         self.scenes.extend(new);
-        let scenes = &self.scenes;
+        let (scenes, atlas) = (&self.scenes, self.atlas);
         let draw = |number: u64| {
             // Attempts that miss the structure are numbered beyond all samples.
             let attempt = |attempt: u64| {
                 let number = number + (attempt << 41);
                 let scene = (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % SCENES;
-                sample::draw(&scenes[scene as usize].1, size, modality, seed, number)
+                sample::draw(&scenes[scene as usize].1, atlas, size, modality, seed, number)
             };
             (0..).find_map(attempt).expect("the attempts do not end")
         };
@@ -293,6 +301,7 @@ struct Run<'a> {
     texts: HashMap<String, TextEmbedding>,
     held_out: Vec<(TrainingSample, &'static str)>,
     pool: &'a rayon::ThreadPool,
+    atlas: &'a Atlas,
     step: u64,
     seconds: f64,
 }
@@ -301,6 +310,7 @@ impl Run<'_> {
     fn go(self, out: &Path, hooks: &PretrainHooks) -> Result<PretrainReport> {
         let mut source = Source {
             options: self.options,
+            atlas: self.atlas,
             size: self.config.image_encoder.image_size,
             pool: self.pool,
             scenes: VecDeque::new(),
@@ -392,7 +402,7 @@ impl Run<'_> {
             let (&PretrainOptions { seed, modality, .. }, size) = (self.options, self.config.image_encoder.image_size);
             let draw = |index| {
                 let stage = Stage::new(seed, HELD_OUT + index / 3);
-                sample::draw(&stage, size, modality, seed, HELD_OUT + index)
+                sample::draw(&stage, self.atlas, size, modality, seed, HELD_OUT + index)
             };
             let drawn: Vec<Drawn> =
                 self.pool.install(|| (0..VALIDATION_SAMPLES).into_par_iter().filter_map(draw).collect());
@@ -428,12 +438,12 @@ impl Run<'_> {
         let last =
             Last { options: self.options.clone(), config: self.config.clone(), step: self.step, seconds: self.seconds };
         self.folder.checkpoint(self.step, &state.tensors, &last)?;
-        self.write(&self.folder.path().join("model"), "An unfinished model.\n")
+        self.write(&self.folder.path().join(MODEL), "An unfinished model.\n")
     }
 
     fn write(&self, to: &Path, card: &str) -> Result<()> {
         let (weights, tokenizer) = (self.trainer.weights()?, self.tokenizer.as_bytes());
-        Ok(write_model(to, true, self.config, &weights, Some(tokenizer), card, Precision::Half)?)
+        Ok(write_model(to, true, self.config, &weights, Some(tokenizer), Some(self.atlas), card, Precision::Half)?)
     }
 }
 

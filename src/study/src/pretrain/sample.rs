@@ -1,9 +1,10 @@
 //! What a network learns from scratch on: windows of phantoms with prompts for one structure.
 
 use super::frame::{self, Found, Frame, View};
-use crate::phantom::{self, Appearance, Kind, Look, PhantomModality, Scene, between};
+use crate::phantom::{self, Appearance, Kind, Look, PhantomModality, Scene, Tissue, between};
 use crate::random::{Use, generator};
 use adaptmedseg_engine::WindowPrompts;
+use adaptmedseg_model::anatomy::{Atlas, BoxPlace};
 use adaptmedseg_volume::Reorientation;
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -11,8 +12,10 @@ use rand::seq::IndexedRandom;
 /// A scene and what can be asked for in it.
 pub(crate) struct Stage {
     kind: Kind,
-    scene: Scene,
-    found: Vec<Found>,
+    pub(super) scene: Scene,
+    pub(super) found: Vec<Found>,
+    /// First voxel and end of all that is not air, (x, y, z).
+    body: [[usize; 3]; 2],
 }
 
 impl Stage {
@@ -20,7 +23,20 @@ impl Stage {
     pub(crate) fn new(seed: u64, index: u64) -> Self {
         let (kind, scene) = phantom::scene(seed, index);
         let found = frame::find(&scene);
-        Self { kind, scene, found }
+        let body = frame::bounds(&scene, |label| scene.tissues[usize::from(label)] != Tissue::Air);
+        Self { kind, scene, found, body }
+    }
+
+    /// Where a box lies, of first voxel and end (x, y, z).
+    pub(super) fn place(&self, corners: [[usize; 3]; 2]) -> BoxPlace {
+        self.place_of_faces(corners.map(faces))
+    }
+
+    /// The same for a box by its faces.
+    fn place_of_faces(&self, corners: [[f32; 3]; 2]) -> BoxPlace {
+        let dhw = |[x, y, z]: [f32; 3]| [z, y, x];
+        let body = self.body.map(|corner| dhw(faces(corner)));
+        BoxPlace::new(corners.map(dhw), dhw(self.scene.spacing), body, self.scene.size[2])
     }
 }
 
@@ -35,6 +51,11 @@ pub(crate) struct Drawn {
     pub(crate) kind: &'static str,
 }
 
+/// The face of a voxel that is nearest to the scene's first.
+fn faces(corner: [usize; 3]) -> [f32; 3] {
+    corner.map(|at| at as f32 - 0.5)
+}
+
 /// The share of the window's edge that a box takes in the focused zoom-in.
 const FOCUS_SHARE: f32 = 2.0 / 3.0;
 
@@ -44,10 +65,19 @@ const WIDEN: f32 = 1.6;
 const MIN_INSIDE: usize = 30;
 /// Structures that stand out less than this are seldom taken.
 const MIN_CONTRAST: f32 = 0.12;
+/// How often a body is left upright, as scans are shown to the network.
+const UPRIGHT: f64 = 0.7;
+/// How often a box comes with what an atlas expects, and the least part of it that is asked. Real bodies are less like those
+/// of the atlas than phantoms are, so places are told wrong: factors of edges, and shares of the body's width.
+const WITH_PRIOR: f64 = 0.85;
+const LEAST_ASKED: f32 = 0.1;
+const EDGE_ERROR: f32 = 0.12;
+const OFFSET_ERROR: f32 = 0.05;
 
 /// Draws a sample; `None` where the window came out without the structure.
 pub(crate) fn draw(
     stage: &Stage,
+    atlas: &Atlas,
     size: [usize; 3],
     modality: Option<PhantomModality>,
     seed: u64,
@@ -71,10 +101,10 @@ pub(crate) fn draw(
         (true, 0..60) => "text",
         (true, 60..80) => "text refined",
         (true, _) => "box and text",
-        (false, 0..38) => "box",
-        (false, 38..46) => "box and points",
-        (false, 46..52) => "box refined",
-        (false, 52..84) => "points",
+        (false, 0..46) => "box",
+        (false, 46..54) => "box and points",
+        (false, 54..60) => "box refined",
+        (false, 60..86) => "points",
         (false, _) => "points refined",
     };
     let mut anchors = Vec::new();
@@ -88,7 +118,9 @@ pub(crate) fn draw(
     };
     let mut view = frame::view(scene, &appearance, &frame, count, &structure.labels, random);
     // Text tells left from right.
-    let plan = if text { Reorientation::identity() } else { turn(count, random) };
+    let upright = text || stage.kind != Kind::Shapes && random.random_bool(UPRIGHT);
+    let plan = if upright { Reorientation::identity() } else { turn(count, random) };
+    let as_it_lies = view.image.clone();
     view = View { image: plan.apply_to_slice(&view.image, count), target: plan.apply_to_slice(&view.target, count) };
     let inside: Vec<usize> = (0..view.target.len()).filter(|&index| view.target[index] > 0.5).collect();
     if inside.len() < MIN_INSIDE || (contrast(&view, &inside, size) < MIN_CONTRAST && random.random_bool(0.8)) {
@@ -115,6 +147,12 @@ pub(crate) fn draw(
             prompts.points.push((place(index, size).map(|at| at as f32), 1));
         }
         negatives(&mut prompts.points, &view.target, &inside, size, random);
+    }
+    if let Some(corners) = prompts.bounding_box
+        && random.random_bool(WITH_PRIOR)
+    {
+        let prior = expected(stage, atlas, &frame, (&as_it_lies, count), back(&corners, &plan, count), random);
+        prompts.prior = Some(plan.apply_to_slice(&prior, count));
     }
     if kind.ends_with("refined") {
         prompts.mask = Some(spoiled(&view.target, size, random));
@@ -228,6 +266,34 @@ fn turn(count: [usize; 3], random: &mut impl Rng) -> Reorientation {
     Reorientation { axes: orders[if cube { random.random_range(0..6) } else { 0 }], flip }
 }
 
+/// The corners (x, y, z) of a window's box, inclusive, before the window was turned.
+fn back(corners: &[f32; 6], plan: &Reorientation, count: [usize; 3]) -> [[f32; 3]; 2] {
+    let [d0, h0, w0, d1, h1, w1] = corners.map(f64::from);
+    let [a, b] = [[w0, h0, d0], [w1, h1, d1]].map(|corner| plan.inverse().map_point(plan.map_size(count), corner));
+    [std::array::from_fn(|axis| a[axis].min(b[axis]) as f32), std::array::from_fn(|axis| a[axis].max(b[axis]) as f32)]
+}
+
+/// What an atlas expects in a box of a window of `count` voxels (x, y, z), about whose place it is told a little wrong.
+fn expected(
+    stage: &Stage,
+    atlas: &Atlas,
+    frame: &Frame,
+    (image, count): (&[f32], [usize; 3]),
+    [low, high]: [[f32; 3]; 2],
+    random: &mut impl Rng,
+) -> Vec<f32> {
+    let in_scene = |corner: [f32; 3], face: f32| {
+        std::array::from_fn(|axis| frame.start[axis] + (corner[axis] + face) * frame.step[axis])
+    };
+    let mut place = stage.place_of_faces([in_scene(low, -0.5), in_scene(high, 0.5)]);
+    place.edges.iter_mut().for_each(|edge| *edge *= between(random, -EDGE_ERROR, EDGE_ERROR).exp());
+    place.offset.iter_mut().for_each(|offset| *offset += between(random, -OFFSET_ERROR, OFFSET_ERROR));
+    let asked = ((atlas.len() as f32 * between(random, LEAST_ASKED, 1.0)) as usize).max(1);
+    let first = random.random_range(0..=atlas.len() - asked);
+    let corners = [low[2], low[1], low[0], high[2], high[1], high[0]];
+    atlas.prior(image, [count[2], count[1], count[0]], &corners, &place, first..first + asked)
+}
+
 fn place(index: usize, [_, height, width]: [usize; 3]) -> [usize; 3] {
     [index / (height * width), index / width % height, index % width]
 }
@@ -307,4 +373,37 @@ fn spoiled(target: &[f32], size: [usize; 3], random: &mut impl Rng) -> Vec<f32> 
             f32::from(value + a * coarse.scaled(p, scale) + b * fine.scaled(p, 4.0) > level)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::atlas;
+    use super::*;
+
+    #[test]
+    fn what_the_atlas_expects_lies_where_the_structure_does_however_the_window_was_turned() {
+        let (seed, size) = (11, [48; 3]);
+        let atlas = atlas::of_scenes(seed, 0..6);
+        let stages: Vec<Stage> = (0..4).map(|index| Stage::new(seed, index)).collect();
+        let (mut sums, mut count) = ([0.0; 2], 0);
+        for number in 0..40 {
+            let Some(drawn) = draw(&stages[number as usize % 4], &atlas, size, None, seed, number) else { continue };
+            assert!(drawn.prompts.prior.is_none() || drawn.prompts.bounding_box.is_some());
+            let (Some(prior), Some(corners)) = (drawn.prompts.prior, drawn.prompts.bounding_box) else { continue };
+            let in_box = |index: &usize| {
+                let at = place(*index, size);
+                (0..3).all(|axis| (corners[axis]..=corners[axis + 3]).contains(&(at[axis] as f32)))
+            };
+            let (inside, outside): (Vec<usize>, Vec<usize>) =
+                (0..prior.len()).filter(in_box).partition(|&index| drawn.view.target[index] > 0.5);
+            if outside.is_empty() {
+                continue;
+            }
+            let mean = |of: &[usize]| of.iter().map(|&index| prior[index]).sum::<f32>() / of.len() as f32;
+            sums = [sums[0] + mean(&inside), sums[1] + mean(&outside)];
+            count += 1;
+        }
+        assert!(count >= 10, "{count} boxes with a prior");
+        assert!(sums[0] > 1.5 * sums[1], "{sums:?} of {count}");
+    }
 }

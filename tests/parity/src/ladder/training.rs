@@ -75,7 +75,7 @@ fn sample(case: &TrainingCase, engine: &dyn Engine) -> TrainingSample {
         points: prompts.points.clone(),
         bounding_box: prompts.bounding_box,
         text: text.clone().filter(|_| name.contains("text")),
-        mask: None,
+        ..WindowPrompts::default()
     });
     TrainingSample {
         image: voxels("input.image"),

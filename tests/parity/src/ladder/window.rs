@@ -24,7 +24,7 @@ pub fn windows(open: Open) {
                 points: if has("points") { points(&bundle) } else { Vec::new() },
                 bounding_box: has("box").then(|| bundle.floats("prompt.box").try_into().expect("six numbers")),
                 text: text.clone().filter(|_| has("text")),
-                mask: None,
+                ..WindowPrompts::default()
             };
             let decoded = engine.decode(&embedding, &prompts, None).expect("prompts");
             assert_close_slices(&bundle, &format!("combo.{name}.logits"), &decoded.logits, tolerance::LOGITS);

@@ -205,11 +205,13 @@ pub(super) unsafe fn prompts_of(raw: &ams_plugin_prompts) -> Result<WindowPrompt
         }
         let places = wire::read_list(raw.points, count.checked_mul(3).ok_or_else(|| misused("too many points"))?);
         let places = places.as_chunks::<3>().0.iter().copied();
+        let volume = |data: *const f32, count| (!data.is_null()).then(|| wire::read_list(data, count).to_vec());
         Ok(WindowPrompts {
             points: places.zip(wire::read_list(raw.labels, count).iter().copied()).collect(),
             bounding_box: raw.bounding_box.cast::<[f32; 6]>().as_ref().copied(),
             text: raw.text.cast::<TextEmbedding>().as_ref().cloned(),
-            mask: (!raw.mask.is_null()).then(|| wire::read_list(raw.mask, raw.mask_count).to_vec()),
+            mask: volume(raw.mask, raw.mask_count),
+            prior: volume(raw.prior, raw.prior_count),
         })
     }
 }

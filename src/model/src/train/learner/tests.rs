@@ -44,8 +44,15 @@ fn sample(index: usize, device: &Device) -> Sample {
     let window: Vec<f32> = (0..4096).map(|voxel| ((voxel * 31 + index * 7) % 64) as f32 / 64.0).collect();
     let bounding_box = (index != 1).then_some([2.0, 3.0, 4.0, 9.0, 10.0, 11.0 + index as f32]);
     let points = (0..index).map(|point| ([4.0 + point as f32, 5.0, 6.0], 1)).collect::<Vec<_>>();
-    let input =
-        DenseInput { window: &window, size: [16; 3], points: &points, bounding_box, mask: None, propose: false };
+    let input = DenseInput {
+        window: &window,
+        size: [16; 3],
+        points: &points,
+        bounding_box,
+        mask: None,
+        prior: None,
+        propose: false,
+    };
     let dense = Some(input_tensor(&input, device));
     let text = (index == 3).then(|| Tensor::from_data(TensorData::new(window[..48].to_vec(), [1, 48]), device));
     let target = window.iter().map(|value| value.round()).collect::<Vec<f32>>();

@@ -1,0 +1,96 @@
+//! The atlas of a training from scratch: shapes of bodies that it does not learn from.
+
+use super::frame::Found;
+use super::sample::Stage;
+use crate::phantom::Scene;
+use crate::random::{Use, generator};
+use adaptmedseg_model::anatomy::{Atlas, BoxPlace, CELLS, GRID};
+use rand::seq::index;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// The scenes it is made of lie beyond those of any run, and those held out.
+const FIRST: u64 = 1 << 42;
+const SCENES: u64 = 160;
+/// Most structures of a scene, drawn at random: neighbours are much alike in all.
+const STRUCTURES: usize = 20;
+/// Smallest structure, cubic millimetres.
+const MIN_VOLUME: f32 = 500.0;
+/// Places along each axis of a cell that are looked at, and the share of them that a filled cell has: a little less than
+/// half, or thin structures would have holes.
+const LOOKS: usize = 3;
+const FILLED: f32 = 0.4;
+
+/// The atlas of a seed.
+pub(crate) fn atlas(seed: u64, pool: &rayon::ThreadPool) -> Atlas {
+    pool.install(|| of_scenes(seed, 0..SCENES))
+}
+
+/// The atlas of some scenes of a seed.
+pub(super) fn of_scenes(seed: u64, scenes: Range<u64>) -> Atlas {
+    let of_scene = |number: u64| {
+        let stage = Stage::new(seed, FIRST + number);
+        let scene = &stage.scene;
+        let voxel: f32 = scene.spacing.iter().product();
+        let known: Vec<&Found> = stage.found.iter().filter(|found| found.voxels as f32 * voxel > MIN_VOLUME).collect();
+        let mut random = generator(seed, Use::Atlas, number);
+        let chosen = index::sample(&mut random, known.len(), STRUCTURES.min(known.len()));
+        chosen
+            .iter()
+            .map(|chosen| known[chosen])
+            .map(|found| (stage.place([found.start, found.end]), cells(scene, found)))
+            .collect()
+    };
+    let entries: Vec<Vec<(BoxPlace, Vec<bool>)>> = scenes.into_par_iter().map(of_scene).collect();
+    Atlas::new(entries.into_iter().flatten())
+}
+
+/// Which cells of its box a structure fills, (d, h, w).
+fn cells(scene: &Scene, found: &Found) -> Vec<bool> {
+    let mut inside = [false; 256];
+    scene.structures[found.index].labels.iter().for_each(|&label| inside[usize::from(label)] = true);
+    // Scenes are (x, y, z).
+    let places = |axis: usize, cell: usize| {
+        let edge = (found.end[axis] - found.start[axis]) as f32;
+        (0..LOOKS).map(move |look| {
+            let part = (cell as f32 + (look as f32 + 0.5) / LOOKS as f32) / GRID as f32;
+            found.start[axis] + (part * edge) as usize
+        })
+    };
+    let [nx, ny, _] = scene.size;
+    (0..CELLS)
+        .map(|cell| {
+            let mut count = 0;
+            for z in places(2, cell / (GRID * GRID)) {
+                for y in places(1, cell / GRID % GRID) {
+                    let row = nx * (y + ny * z);
+                    count += places(0, cell % GRID).filter(|x| inside[usize::from(scene.labels[row + x])]).count();
+                }
+            }
+            count as f32 >= FILLED * (LOOKS * LOOKS * LOOKS) as f32
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_atlas_holds_many_boxes_and_is_its_seeds_own() {
+        let stage = Stage::new(3, FIRST);
+        let found = &stage.found[0];
+        let shape = cells(&stage.scene, found);
+        let filled = shape.iter().filter(|&&filled| filled).count();
+        assert!(filled > 0, "{}", stage.scene.structures[found.index].name);
+        // A box is tight: something is filled near each of its faces.
+        for axis in 0..3 {
+            let at = |cell: usize| [cell / (GRID * GRID), cell / GRID % GRID, cell % GRID][axis];
+            let (low, high) = (0..CELLS)
+                .filter(|&cell| shape[cell])
+                .fold((GRID, 0), |(low, high), cell| (low.min(at(cell)), high.max(at(cell))));
+            assert!(low <= 2 && high + 3 >= GRID, "axis {axis}: {low} to {high}");
+        }
+        assert_eq!(shape, cells(&Stage::new(3, FIRST).scene, found));
+    }
+}
