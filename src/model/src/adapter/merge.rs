@@ -1,7 +1,7 @@
 //! An adapter made part of its base: a model folder of its own.
 
 use super::Adapter;
-use crate::checkpoint::{ModelFolder, Precision, write_model};
+use crate::checkpoint::{Companions, ModelFolder, Precision, write_model};
 use crate::error::{Error, Result};
 use crate::parameters;
 use crate::segvol::SegVol;
@@ -39,6 +39,7 @@ impl Adapter {
             base.config().license,
             if self.config.license.is_empty() { "unknown" } else { &self.config.license },
         );
-        write_model(out, overwrite, &config, &merged, base.tokenizer(), base.atlas(), &card, Precision::Full)
+        let companions = Companions { tokenizer: base.tokenizer(), atlas: base.atlas(), card: &card };
+        write_model(out, overwrite, &config, &merged, companions, Precision::Full)
     }
 }

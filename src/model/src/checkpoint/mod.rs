@@ -26,5 +26,5 @@ pub use folder::{BUILTIN, CARD_FILE, CONFIG_FILE, MappedTensors, ModelFolder, TO
 pub use import::{ImportOptions, ImportReport, import};
 pub use infer::infer_config;
 pub use key_map::{Layout, model_name};
-pub use save::{Precision, write_model};
+pub use save::{Companions, Precision, write_model};
 pub use tensor_file::{ElementType, TensorFile, TensorView};

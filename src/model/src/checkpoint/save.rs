@@ -20,6 +20,17 @@ pub enum Precision {
     Half,
 }
 
+/// What a model folder holds beside architecture and weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Companions<'a> {
+    /// The text of `tokenizer.json`.
+    pub tokenizer: Option<&'a [u8]>,
+    /// Shapes of known anatomy.
+    pub atlas: Option<&'a Atlas>,
+    /// What the model is, for people.
+    pub card: &'a str,
+}
+
 /// Writes a model folder, whole or not at all. With `overwrite` it may replace another.
 ///
 /// # Errors
@@ -30,9 +41,7 @@ pub fn write_model(
     overwrite: bool,
     config: &ModelConfig,
     weights: &NamedTensors,
-    tokenizer: Option<&[u8]>,
-    atlas: Option<&Atlas>,
-    card: &str,
+    companions: Companions,
     precision: Precision,
 ) -> Result<()> {
     let staging = Staging::plan(out, overwrite, CONFIG_FILE)?;
@@ -62,6 +71,7 @@ pub fn write_model(
         .map_err(|error| Error::Internal { message: format!("{}: {error}", path.display()) })?;
     fs::write(&path, bytes).map_err(|error| Error::io(&path, error))?;
     let config = config.to_json();
+    let Companions { tokenizer, atlas, card } = companions;
     let anatomy = atlas.map(Atlas::to_bytes);
     let files = [
         (CONFIG_FILE, Some(config.as_bytes())),

@@ -12,7 +12,7 @@ use adaptmedseg_engine::{
 use adaptmedseg_model::RawTensor;
 use adaptmedseg_model::adapter::AdapterContext;
 use adaptmedseg_model::anatomy::Atlas;
-use adaptmedseg_model::checkpoint::{ModelFolder, Precision, write_model};
+use adaptmedseg_model::checkpoint::{Companions, ModelFolder, Precision, write_model};
 use adaptmedseg_model::config::ModelConfig;
 use adaptmedseg_model::train::{LossKind, OptimiserConfig};
 use adaptmedseg_segment::CancelToken;
@@ -442,8 +442,8 @@ impl Run<'_> {
     }
 
     fn write(&self, to: &Path, card: &str) -> Result<()> {
-        let (weights, tokenizer) = (self.trainer.weights()?, self.tokenizer.as_bytes());
-        Ok(write_model(to, true, self.config, &weights, Some(tokenizer), Some(self.atlas), card, Precision::Half)?)
+        let companions = Companions { tokenizer: Some(self.tokenizer.as_bytes()), atlas: Some(self.atlas), card };
+        Ok(write_model(to, true, self.config, &self.trainer.weights()?, companions, Precision::Half)?)
     }
 }
 
