@@ -248,12 +248,17 @@ fn explained(shape: &[u8; BYTES], bins: &[u8], totals: &[u32; BINS]) -> f32 {
     ((whole - rest) / whole).max(0.0)
 }
 
-/// For each cell which of equally many its intensity is among.
+/// For each cell which of equally many its intensity is among; equal intensities are among the same.
 fn bins(cells: &[f32]) -> Vec<u8> {
     let mut order: Vec<usize> = (0..cells.len()).collect();
     order.sort_by(|&a, &b| cells[a].total_cmp(&cells[b]));
     let mut bins = vec![0; cells.len()];
-    order.into_iter().enumerate().for_each(|(rank, cell)| bins[cell] = (rank * BINS / CELLS) as u8);
+    let mut rank = 0;
+    for equal in order.chunk_by(|&a, &b| cells[a] == cells[b]) {
+        let bin = (rank + equal.len() / 2) * BINS / CELLS;
+        equal.iter().for_each(|&cell| bins[cell] = bin as u8);
+        rank += equal.len();
+    }
     bins
 }
 
