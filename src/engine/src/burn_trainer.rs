@@ -67,10 +67,11 @@ impl Maker {
     fn samples(&self, samples: &[TrainingSample], first: u64) -> Result<Vec<Sample>> {
         let dropout = self.cue_dropout.unwrap_or(0.0);
         let one = |(index, sample): (usize, &TrainingSample)| {
-            let mut made = self.sample(sample)?;
-            let without = [0, 1].map(|cue| chance(2 * (first + index as u64) + cue) < dropout);
-            if without.contains(&true) {
-                let kept = channels_without(without[0], without[1]);
+            let without = |cue| chance(3 * (first + index as u64) + cue) < dropout;
+            let [nearness, regions, proposal] = [0, 1, 2].map(without);
+            let mut made = self.sample(sample, !regions && !proposal)?;
+            if nearness || regions {
+                let kept = channels_without(nearness, regions);
                 let kept = Tensor::<1>::from_data(TensorData::from(kept), &self.device).unsqueeze::<3>();
                 for prompts in &mut made.prompts {
                     prompts.dense = prompts.dense.take().map(|volume| volume * kept.clone());
@@ -81,7 +82,8 @@ impl Maker {
         self.threads.install(|| samples.par_iter().enumerate().map(one).collect())
     }
 
-    fn sample(&self, sample: &TrainingSample) -> Result<Sample> {
+    /// `propose` as in [`DenseInput`](adaptmedseg_model::dense_prompt::DenseInput).
+    fn sample(&self, sample: &TrainingSample, propose: bool) -> Result<Sample> {
         let Self { model, device, .. } = self;
         let embedding = match &sample.embedding {
             Some(embedding) => {
@@ -90,7 +92,6 @@ impl Maker {
             }
             None => None,
         };
-        let propose = self.cue_dropout.is_none();
         let prompts = |prompts: &_| model_prompts(prompts, model, &sample.image, propose, device);
         Ok(Sample {
             image: image_tensor(&sample.image, model, device)?,
@@ -141,7 +142,7 @@ impl Trainer for BurnTrainer {
     }
 
     fn evaluate(&self, sample: &TrainingSample) -> Result<Evaluation> {
-        let sample = self.maker.sample(sample)?;
+        let sample = self.maker.sample(sample, true)?;
         self.pool.install(|| {
             let (losses, logits) = self.learner.evaluate(&sample)?;
             Ok(Evaluation { loss: losses.total, logits: logits.into_iter().map(elements).collect::<Result<_>>()? })

@@ -36,8 +36,8 @@ pub struct TrainerConfig {
     /// Weight of the auxiliary loss that asks the modality's tokens which modality they are; 0 for none.
     pub modality_loss_weight: f64,
     /// For a network that learns to see for itself: the share of windows that learn without what the dense prompt path is told
-    /// of nearness and likeness, and likewise without connected regions; and nothing is proposed to any. None: all is as when
-    /// masks are asked for.
+    /// of nearness and likeness, likewise without connected regions, and likewise without a proposal. None: all is as when masks
+    /// are asked for.
     pub cue_dropout: Option<f64>,
 }
 

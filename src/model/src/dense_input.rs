@@ -52,6 +52,9 @@ const BOX_LIKENESS: usize = 10;
 const REGIONS: usize = 11;
 const PRIOR: usize = 19;
 
+/// The channels that hold the best region of each map.
+pub const BEST_REGIONS: [usize; 4] = [REGIONS + 1, REGIONS + 3, REGIONS + 5, REGIONS + 7];
+
 /// For each channel whether it stays, as 1 or 0, where the cues drawn from the image are left out: nearness and likeness
 /// (6, 8, 9, 10), connected regions (11 to 18), or both. What learns without them now and then does not lean on them alone.
 pub fn channels_without(nearness: bool, regions: bool) -> [f32; INPUT_CHANNELS] {

@@ -3,7 +3,8 @@
 //! SegVol slides windows of full resolution over the region that the zoom-out found. A small network with a dense prompt
 //! path does better when it sees the whole structure at once, always at about the same size. A box says where that is;
 //! points are followed outwards until the mask no longer runs out of the window; a text is first looked for in the whole
-//! volume. What was found before, or in an earlier run with fewer prompts, goes in as the mask prompt.
+//! volume; and without a box each further look is laid around what the one before found. What was found before, or in an
+//! earlier run with fewer prompts, goes in as the mask prompt.
 
 use crate::cache::Key;
 use crate::error::Result;
@@ -109,6 +110,17 @@ impl Frame {
         std::array::from_fn(|axis| (crop[axis] as f32 - self.start[axis]) / self.step[axis])
     }
 
+    /// A box by the crop's voxels at its corners, inclusive, as one by the window's.
+    fn place_box(&self, [low, high]: [Dhw; 2]) -> [f32; 6] {
+        let half = self.step.map(|step| 0.5 / step);
+        // The corners of the outer voxels' faces, as voxels of the window.
+        let (low, high) = (self.place(low), self.place(high));
+        std::array::from_fn(|index| {
+            let axis = index % 3;
+            if index < 3 { low[axis] - half[axis] + 0.5 } else { high[axis] + half[axis] - 0.5 }
+        })
+    }
+
     fn contains(&self, place: &[f32; 3]) -> bool {
         (0..3).all(|axis| (-0.5..=self.count[axis] as f32 - 0.5).contains(&place[axis]))
     }
@@ -172,6 +184,15 @@ impl Frame {
     }
 }
 
+/// What is known of the structure in a window, beside the prompts.
+#[derive(Clone, Copy, Default)]
+struct Known<'a> {
+    /// A previous mask of the window.
+    mask: Option<&'a [f32]>,
+    /// First and last voxel of the crop that it takes: as was prompted, or found.
+    corners: Option<[Dhw; 2]>,
+}
+
 /// What of an axis a value is made of: indices and weights.
 type Taps = Vec<(usize, f32)>;
 
@@ -218,6 +239,12 @@ fn separable(mut data: Vec<f32>, mut size: Dhw, taps: &[Vec<Taps>; 3]) -> Vec<f3
         data = out;
     }
     data
+}
+
+/// A mask of logits from a window that was laid before it was known where the structure is: half as sure as a mask that was
+/// asked for, as proposals in a box are.
+fn as_found(logits: &[f32]) -> Vec<f32> {
+    logits.iter().map(|&logit| if logit > 0.0 { 0.75 } else { 0.25 }).collect()
 }
 
 /// Whether what is set in a window runs out of it, over a face that lies inside the crop.
@@ -275,37 +302,46 @@ impl Session {
         let earlier = self.earlier_mask().map(|mask| prepared.to_crop_mask(&mask));
         let positive = placed.points.iter().any(|(_, positive)| *positive);
         hooks.step(Stage::ZoomOut, 0, 1)?;
-        let (frame, before) = if let Some([low, high]) = &placed.bounding_box {
-            (Frame::focused([low.crop, high.crop], count), earlier)
+        let (mut corners, before) = if let Some([low, high]) = &placed.bounding_box {
+            ([low.crop, high.crop], earlier)
         } else if let Some((mask, found)) =
             earlier.and_then(|mask| found_and_pointed(&mask, size, &placed.points).map(|found| (mask, found)))
         {
-            (Frame::focused(found, count), Some(mask))
+            (found, Some(mask))
         } else {
             let found = if positive {
                 self.look_around(prepared, placed, report, hooks)?
             } else {
                 let frame = Frame::whole(size, count);
-                self.look(prepared, placed, &frame, None, report)
+                self.look(prepared, placed, &frame, Known::default(), report)
                     .map(|logits| frame.restore(&logits, size, BACKGROUND_LOGIT))?
             };
             let Some(around) = found_and_pointed(&found, size, &placed.points) else {
                 report.notes.push("the zoom-out found nothing to zoom into".into());
                 return Ok(found);
             };
-            (Frame::focused(around, count), Some(found.iter().map(|&logit| f32::from(logit > 0.0)).collect()))
+            (around, Some(as_found(&found)))
         };
         hooks.step(Stage::ZoomOut, 1, 1)?;
         report.windows_total = 1;
-        report.region = Some(prepared.stored_region(frame.corners(size)));
         let passes = self.model.config().inference.passes;
+        let mut frame = Frame::focused(corners, count);
         let mut mask = before.map(|mask| frame.sample(&mask, size));
         let mut logits = Vec::new();
         for pass in 0..passes {
             hooks.step(Stage::ZoomIn, pass, passes)?;
-            logits = self.look(prepared, placed, &frame, mask.as_deref(), report)?;
-            mask = Some(logits.iter().map(|&logit| f32::from(logit > 0.0)).collect());
+            if pass > 0 && placed.bounding_box.is_some() {
+                mask = Some(logits.iter().map(|&logit| f32::from(logit > 0.0)).collect());
+            } else if pass > 0 {
+                let found = frame.restore(&logits, size, BACKGROUND_LOGIT);
+                corners = found_and_pointed(&found, size, &placed.points).unwrap_or(corners);
+                frame = Frame::focused(corners, count);
+                mask = Some(frame.sample(&as_found(&found), size));
+            }
+            let known = Known { mask: mask.as_deref(), corners: Some(corners) };
+            logits = self.look(prepared, placed, &frame, known, report)?;
         }
+        report.region = Some(prepared.stored_region(frame.corners(size)));
         hooks.step(Stage::ZoomIn, passes, passes)?;
         let mut logits = frame.restore(&logits, size, BACKGROUND_LOGIT);
         frame.follow_edges(&mut logits, &prepared.image, size, SLAB);
@@ -336,7 +372,7 @@ impl Session {
             let wide_enough = (0..3).all(|axis| (high[axis] - low[axis]) as f32 <= 0.8 * extent[axis]);
             if wide_enough {
                 hooks.step(Stage::ZoomOut, 0, 1)?;
-                let logits = self.look(prepared, placed, &frame, None, report)?;
+                let logits = self.look(prepared, placed, &frame, Known::default(), report)?;
                 if frame.holds(size) || !runs_out(&logits, &frame, size) {
                     return Ok(frame.restore(&logits, size, BACKGROUND_LOGIT));
                 }
@@ -345,13 +381,13 @@ impl Session {
         }
     }
 
-    /// One window: its logits. `mask` is a previous mask of the window.
+    /// One window: its logits.
     fn look(
         &mut self,
         prepared: &Prepared,
         placed: &Placed,
         frame: &Frame,
-        mask: Option<&[f32]>,
+        known: Known<'_>,
         report: &mut Report,
     ) -> Result<Vec<f32>> {
         let size = prepared.size;
@@ -362,23 +398,18 @@ impl Session {
                 .map(|(point, positive)| (frame.place(point.crop), i8::from(*positive)))
                 .filter(|(place, _)| frame.contains(place))
                 .collect(),
-            bounding_box: placed.bounding_box.as_ref().map(|[low, high]| {
-                let half = frame.step.map(|step| 0.5 / step);
-                // Corners of the voxels' outer faces, as voxels of the window.
-                let (low, high) = (frame.place(low.crop), frame.place(high.crop));
-                std::array::from_fn(|index| {
-                    let axis = index % 3;
-                    if index < 3 { low[axis] - half[axis] + 0.5 } else { high[axis] + half[axis] - 0.5 }
-                })
-            }),
+            bounding_box: placed
+                .bounding_box
+                .as_ref()
+                .map(|corners| frame.place_box(corners.map(|corner| corner.crop))),
             text: placed.text.clone(),
-            mask: mask.map(<[f32]>::to_vec),
+            mask: known.mask.map(<[f32]>::to_vec),
             prior: None,
         };
         let window = frame.sample(&prepared.image, size);
-        if let (Some(atlas), Some(corners)) = (self.model.atlas(), &prompts.bounding_box) {
-            let spacing = prepared.spacing.map(|spacing| spacing as f32);
-            prompts.prior = Some(frame.expected(atlas, &window, corners, spacing, prepared.body(), size[0]));
+        if let (Some(atlas), Some(corners)) = (self.model.atlas(), known.corners) {
+            let (corners, spacing) = (frame.place_box(corners), prepared.spacing.map(|spacing| spacing as f32));
+            prompts.prior = Some(frame.expected(atlas, &window, &corners, spacing, prepared.body(), size[0]));
         }
         let embedding = self.encode(frame.key(), &window, report)?;
         Ok(self.decode(&embedding, &prompts, report)?.logits)

@@ -5,6 +5,7 @@ use crate::phantom::{self, Appearance, Kind, Look, PhantomModality, Scene, Tissu
 use crate::random::{Use, generator};
 use adaptmedseg_engine::WindowPrompts;
 use adaptmedseg_model::anatomy::{Atlas, BoxPlace};
+use adaptmedseg_model::dense_prompt::{BEST_REGIONS, DenseInput, INPUT_CHANNELS};
 use adaptmedseg_volume::Reorientation;
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -74,6 +75,9 @@ const LEAST_ASKED: f32 = 0.1;
 const EDGE_ERROR: f32 = 0.12;
 const OFFSET_ERROR: f32 = 0.05;
 
+/// How often a previous mask is not the structure's at all.
+const WRONG: f64 = 0.4;
+
 /// Draws a sample; `None` where the window came out without the structure.
 pub(crate) fn draw(
     stage: &Stage,
@@ -101,10 +105,10 @@ pub(crate) fn draw(
         (true, 0..60) => "text",
         (true, 60..80) => "text refined",
         (true, _) => "box and text",
-        (false, 0..46) => "box",
-        (false, 46..54) => "box and points",
-        (false, 54..60) => "box refined",
-        (false, 60..86) => "points",
+        (false, 0..40) => "box",
+        (false, 40..48) => "box and points",
+        (false, 48..60) => "box refined",
+        (false, 60..84) => "points",
         (false, _) => "points refined",
     };
     let mut anchors = Vec::new();
@@ -148,14 +152,15 @@ pub(crate) fn draw(
         }
         negatives(&mut prompts.points, &view.target, &inside, size, random);
     }
-    if let Some(corners) = prompts.bounding_box
+    if kind.ends_with("refined") {
+        let region = if random.random_bool(WRONG) { region(&view.image, &prompts, size, random) } else { None };
+        prompts.mask = Some(region.unwrap_or_else(|| spoiled(&view.target, size, random)));
+    }
+    if let Some(located) = prompts.bounding_box.or_else(|| found_box(&prompts, size))
         && random.random_bool(WITH_PRIOR)
     {
-        let prior = expected(stage, atlas, &frame, (&as_it_lies, count), back(&corners, &plan, count), random);
+        let prior = expected(stage, atlas, &frame, (&as_it_lies, count), back(&located, &plan, count), random);
         prompts.prior = Some(plan.apply_to_slice(&prior, count));
-    }
-    if kind.ends_with("refined") {
-        prompts.mask = Some(spoiled(&view.target, size, random));
     }
     Some(Drawn { view, prompts, text: text.then(|| structure.name.clone()), kind })
 }
@@ -163,17 +168,12 @@ pub(crate) fn draw(
 /// How far the structure's mean intensity is from that of what surrounds it, in their standard deviations: where it is
 /// not, nothing can be learned but to guess.
 fn contrast(view: &View, inside: &[usize], size: [usize; 3]) -> f32 {
-    let (mut low, mut high) = (size, [0; 3]);
-    for &index in inside {
-        for (axis, at) in place(index, size).into_iter().enumerate() {
-            low[axis] = low[axis].min(at);
-            high[axis] = high[axis].max(at);
-        }
-    }
+    let places = inside.iter().map(|&index| place(index, size).map(|at| at as f32));
+    let [low, high] = bounds(places).expect("a structure has voxels");
     let mut sums = [[0f32; 3]; 2];
     for (index, &value) in view.image.iter().enumerate() {
-        let at = place(index, size);
-        if (0..3).all(|axis| at[axis] + 3 >= low[axis] && at[axis] <= high[axis] + 3) {
+        let at = place(index, size).map(|at| at as f32);
+        if (0..3).all(|axis| at[axis] + 3.0 >= low[axis] && at[axis] <= high[axis] + 3.0) {
             let [count, first, second] = &mut sums[usize::from(view.target[index] > 0.5)];
             *count += 1.0;
             *first += value;
@@ -290,8 +290,24 @@ fn expected(
     place.offset.iter_mut().for_each(|offset| *offset += between(random, -OFFSET_ERROR, OFFSET_ERROR));
     let asked = ((atlas.len() as f32 * between(random, LEAST_ASKED, 1.0)) as usize).max(1);
     let first = random.random_range(0..=atlas.len() - asked);
-    let corners = [low[2], low[1], low[0], high[2], high[1], high[0]];
-    atlas.prior(image, [count[2], count[1], count[0]], &corners, &place, first..first + asked)
+    let in_window = corners([low, high].map(|[x, y, z]| [z, y, x]));
+    atlas.prior(image, [count[2], count[1], count[0]], &in_window, &place, first..first + asked)
+}
+
+/// The lowest and the highest of places along each axis; `None` of none.
+fn bounds(places: impl Iterator<Item = [f32; 3]>) -> Option<[[f32; 3]; 2]> {
+    places.fold(None, |bounds, at| {
+        let [low, high] = bounds.unwrap_or([at; 2]);
+        Some([
+            std::array::from_fn(|axis| f32::min(low[axis], at[axis])),
+            std::array::from_fn(|axis| f32::max(high[axis], at[axis])),
+        ])
+    })
+}
+
+/// A box as prompts have it.
+fn corners([[a, b, c], [d, e, f]]: [[f32; 3]; 2]) -> [f32; 6] {
+    [a, b, c, d, e, f]
 }
 
 fn place(index: usize, [_, height, width]: [usize; 3]) -> [usize; 3] {
@@ -300,13 +316,8 @@ fn place(index: usize, [_, height, width]: [usize; 3]) -> [usize; 3] {
 
 /// The box of the structure; half of the time as a hand would draw it.
 fn jittered(inside: &[usize], size: [usize; 3], random: &mut impl Rng) -> [f32; 6] {
-    let (mut low, mut high) = ([f32::INFINITY; 3], [0f32; 3]);
-    for &index in inside {
-        for (axis, at) in place(index, size).into_iter().enumerate() {
-            low[axis] = low[axis].min(at as f32);
-            high[axis] = high[axis].max(at as f32);
-        }
-    }
+    let places = inside.iter().map(|&index| place(index, size).map(|at| at as f32));
+    let [mut low, mut high] = bounds(places).expect("a structure has voxels");
     if random.random_bool(0.5) {
         for axis in 0..3 {
             let reach = 0.1 * (high[axis] - low[axis] + 1.0);
@@ -315,7 +326,7 @@ fn jittered(inside: &[usize], size: [usize; 3], random: &mut impl Rng) -> [f32; 
             high[axis] = (high[axis] + reach * between(random, -1.0, 1.0)).clamp(low[axis], last);
         }
     }
-    std::array::from_fn(|index| if index < 3 { low[index] } else { high[index - 3] })
+    corners([low, high])
 }
 
 /// Adds, now and then, points outside but near.
@@ -338,6 +349,24 @@ fn negatives(
             points.push((at.map(|at| at as f32), 0));
         }
     }
+}
+
+/// The box (d, h, w, d, h, w), inclusive, of a previous mask and the positive points.
+fn found_box(prompts: &WindowPrompts, size: [usize; 3]) -> Option<[f32; 6]> {
+    let mask = prompts.mask.as_ref()?;
+    let set = (0..mask.len()).filter(|&index| mask[index] > 0.5).map(|index| place(index, size).map(|at| at as f32));
+    let points = prompts.points.iter().filter(|(_, label)| *label == 1).map(|(place, _)| *place);
+    bounds(set.chain(points)).map(corners)
+}
+
+/// A connected region that suits the prompts, and may be the structure's or another's, as a mask; `None` where there is none.
+fn region(image: &[f32], prompts: &WindowPrompts, size: [usize; 3], random: &mut impl Rng) -> Option<Vec<f32>> {
+    let channel = *BEST_REGIONS.choose(random)?;
+    let &WindowPrompts { ref points, bounding_box, .. } = prompts;
+    let input =
+        DenseInput { window: image, size, points, bounding_box, mask: None, prior: None, propose: false }.volume();
+    let mask: Vec<f32> = input.chunks_exact(INPUT_CHANNELS).map(|voxel| f32::from(voxel[channel] > 0.0)).collect();
+    mask.contains(&1.0).then_some(mask)
 }
 
 /// A mask as a first attempt might have left it: parts grown, parts shrunk, parts missing.
@@ -388,7 +417,9 @@ mod tests {
         let (mut sums, mut count) = ([0.0; 2], 0);
         for number in 0..40 {
             let Some(drawn) = draw(&stages[number as usize % 4], &atlas, size, None, seed, number) else { continue };
-            assert!(drawn.prompts.prior.is_none() || drawn.prompts.bounding_box.is_some());
+            let located = drawn.prompts.bounding_box.or_else(|| found_box(&drawn.prompts, size));
+            assert!(drawn.prompts.prior.is_none() || located.is_some());
+            // A mask may be another structure's.
             let (Some(prior), Some(corners)) = (drawn.prompts.prior, drawn.prompts.bounding_box) else { continue };
             let in_box = |index: &usize| {
                 let at = place(*index, size);
