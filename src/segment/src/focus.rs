@@ -241,8 +241,8 @@ fn separable(mut data: Vec<f32>, mut size: Dhw, taps: &[Vec<Taps>; 3]) -> Vec<f3
     data
 }
 
-/// A mask of logits from a window that was laid before it was known where the structure is: half as sure as a mask that was
-/// asked for, as proposals in a box are.
+/// A mask of logits from a window that was laid before it was known where the structure is: half as sure as a mask from one
+/// that fits, which is hardly left any more.
 fn as_found(logits: &[f32]) -> Vec<f32> {
     logits.iter().map(|&logit| if logit > 0.0 { 0.75 } else { 0.25 }).collect()
 }
