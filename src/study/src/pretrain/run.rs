@@ -434,11 +434,12 @@ impl Run<'_> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
+        // The model first: a run that is resumed takes its atlas from there.
+        self.write(&self.folder.path().join(MODEL), "An unfinished model.\n")?;
         let state = self.trainer.state()?;
         let last =
             Last { options: self.options.clone(), config: self.config.clone(), step: self.step, seconds: self.seconds };
-        self.folder.checkpoint(self.step, &state.tensors, &last)?;
-        self.write(&self.folder.path().join(MODEL), "An unfinished model.\n")
+        self.folder.checkpoint(self.step, &state.tensors, &last)
     }
 
     fn write(&self, to: &Path, card: &str) -> Result<()> {
