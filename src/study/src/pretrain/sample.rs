@@ -75,7 +75,7 @@ const LEAST_ASKED: f32 = 0.1;
 const EDGE_ERROR: f32 = 0.12;
 const OFFSET_ERROR: f32 = 0.05;
 
-/// How often a previous mask is not the structure's at all.
+/// How often a previous mask is a connected region instead, which may be another structure's.
 const WRONG: f64 = 0.4;
 
 /// Draws a sample; `None` where the window came out without the structure.
