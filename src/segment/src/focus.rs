@@ -460,6 +460,13 @@ mod tests {
         assert_eq!(frame.step, [1.0, 0.5, 1.0]);
         let low = frame.place([0, 10, 20]);
         assert_eq!(low, [8.0, 20.5, 8.0]);
+        // Four voxels of the crop are eight of the window.
+        assert_eq!(frame.place_box([[0, 10, 20], [31, 13, 51]]), [8.0, 20.0, 8.0, 39.0, 27.0, 39.0]);
+    }
+
+    #[test]
+    fn what_was_found_is_half_as_sure_as_a_mask() {
+        assert_eq!(as_found(&[2.0, -2.0, 0.0, BACKGROUND_LOGIT]), [0.75, 0.25, 0.25, 0.25]);
     }
 
     #[test]

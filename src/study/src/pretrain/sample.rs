@@ -437,4 +437,41 @@ mod tests {
         assert!(count >= 10, "{count} boxes with a prior");
         assert!(sums[0] > 1.5 * sums[1], "{sums:?} of {count}");
     }
+
+    #[test]
+    fn a_previous_mask_is_the_structure_more_or_less_or_another_region() {
+        let (seed, size) = (13, [48; 3]);
+        let atlas = atlas::of_scenes(seed, 0..2);
+        let stages: Vec<Stage> = (0..4).map(|index| Stage::new(seed, index)).collect();
+        let dice: Vec<f32> = (0..120)
+            .filter_map(|number| draw(&stages[number as usize % 4], &atlas, size, None, seed, number))
+            .filter_map(|drawn| Some((drawn.prompts.mask?, drawn.view.target)))
+            .map(|(mask, target)| {
+                let both: f32 = mask.iter().zip(&target).map(|(mask, target)| mask * target).sum();
+                2.0 * both / (mask.iter().sum::<f32>() + target.iter().sum::<f32>())
+            })
+            .collect();
+        let share = |such: fn(&&f32) -> bool| dice.iter().filter(such).count() as f64 / dice.len() as f64;
+        assert!(dice.len() >= 10, "{} previous masks", dice.len());
+        assert!(share(|dice| **dice > 0.5) > 0.4, "{dice:?}");
+        assert!((0.05..WRONG + 0.15).contains(&share(|dice| **dice < 0.2)), "{dice:?}");
+    }
+
+    #[test]
+    fn a_found_box_holds_the_mask_and_the_positive_points() {
+        let size = [4, 5, 6];
+        let mut mask = vec![0.0; 4 * 5 * 6];
+        let points = vec![([3.0, 2.0, 2.0], 1), ([0.0, 0.0, 0.0], 0)];
+        let found = |mask: &[f32], points: &[([f32; 3], i8)]| {
+            let prompts =
+                WindowPrompts { mask: Some(mask.to_vec()), points: points.to_vec(), ..WindowPrompts::default() };
+            found_box(&prompts, size)
+        };
+        assert_eq!(found(&mask, &[]), None);
+        mask[(5 + 1) * 6 + 4] = 1.0;
+        mask[(2 * 5 + 3) * 6 + 5] = 1.0;
+        assert_eq!(found(&mask, &[]), Some([1.0, 1.0, 4.0, 2.0, 3.0, 5.0]));
+        assert_eq!(found(&mask, &points), Some([1.0, 1.0, 2.0, 3.0, 3.0, 5.0]));
+        assert_eq!(found_box(&WindowPrompts { points, ..WindowPrompts::default() }, size), None);
+    }
 }
