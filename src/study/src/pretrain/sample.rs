@@ -439,22 +439,37 @@ mod tests {
     }
 
     #[test]
-    fn a_previous_mask_is_the_structure_more_or_less_or_another_region() {
+    fn previous_masks_are_right_and_wrong() {
         let (seed, size) = (13, [48; 3]);
         let atlas = atlas::of_scenes(seed, 0..2);
         let stages: Vec<Stage> = (0..4).map(|index| Stage::new(seed, index)).collect();
-        let dice: Vec<f32> = (0..120)
-            .filter_map(|number| draw(&stages[number as usize % 4], &atlas, size, None, seed, number))
-            .filter_map(|drawn| Some((drawn.prompts.mask?, drawn.view.target)))
-            .map(|(mask, target)| {
-                let both: f32 = mask.iter().zip(&target).map(|(mask, target)| mask * target).sum();
-                2.0 * both / (mask.iter().sum::<f32>() + target.iter().sum::<f32>())
-            })
-            .collect();
-        let share = |such: fn(&&f32) -> bool| dice.iter().filter(such).count() as f64 / dice.len() as f64;
-        assert!(dice.len() >= 10, "{} previous masks", dice.len());
-        assert!(share(|dice| **dice > 0.5) > 0.4, "{dice:?}");
-        assert!((0.05..WRONG + 0.15).contains(&share(|dice| **dice < 0.2)), "{dice:?}");
+        let (mut masks, mut regions, mut right) = (0, 0, 0);
+        for number in 0..120 {
+            let stage = &stages[number as usize % 4];
+            let Some(drawn) = draw(stage, &atlas, size, None, seed, number) else { continue };
+            let Some(mask) = &drawn.prompts.mask else { continue };
+            // What any map of this window proposes.
+            let &WindowPrompts { ref points, bounding_box, .. } = &drawn.prompts;
+            let window = &drawn.view.image;
+            let input =
+                DenseInput { window, size, points, bounding_box, mask: None, prior: None, propose: false }.volume();
+            let same = |channel: &usize| {
+                input
+                    .chunks_exact(INPUT_CHANNELS)
+                    .zip(mask)
+                    .all(|(voxel, &set)| f32::from(voxel[*channel] > 0.0) == set)
+            };
+            let both: f32 = mask.iter().zip(&drawn.view.target).map(|(mask, target)| mask * target).sum();
+            let either: f32 = mask.iter().chain(&drawn.view.target).sum();
+            masks += 1;
+            regions += usize::from(BEST_REGIONS.iter().any(same));
+            right += usize::from(2.0 * both / either > 0.5);
+        }
+        assert!(masks >= 10 && 3 * right > masks, "{right} of {masks} are the structure");
+        assert!(
+            (0.5 * WRONG..1.5 * WRONG).contains(&(regions as f64 / masks as f64)),
+            "{regions} of {masks} are regions"
+        );
     }
 
     #[test]
