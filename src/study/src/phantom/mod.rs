@@ -7,6 +7,7 @@
 mod appearance;
 mod body;
 mod head;
+mod hip;
 mod noise;
 mod scene;
 mod shapes;

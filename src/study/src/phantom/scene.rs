@@ -250,7 +250,7 @@ impl Scene {
 }
 
 /// Spheres along a Catmull-Rom curve, close enough together to make a tube.
-fn beads(points: &[([f32; 3], f32)]) -> Vec<([f32; 3], f32)> {
+pub(super) fn beads(points: &[([f32; 3], f32)]) -> Vec<([f32; 3], f32)> {
     let last = points.len() - 1;
     let mut out = vec![points[0]];
     for index in 0..last {

@@ -58,7 +58,7 @@ pub(crate) fn scene(size: [usize; 3], spacing: [f32; 3], random: &mut impl Rng) 
 }
 
 /// A random walk that keeps its direction for a while.
-pub(crate) fn walk(start: [f32; 3], random: &mut impl Rng) -> Vec<([f32; 3], f32)> {
+fn walk(start: [f32; 3], random: &mut impl Rng) -> Vec<([f32; 3], f32)> {
     let radius = between(random, 3.0, 14.0);
     let step = radius * between(random, 2.0, 4.0);
     let mut direction: [f32; 3] = std::array::from_fn(|_| between(random, -1.0, 1.0));

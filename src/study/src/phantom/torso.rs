@@ -6,8 +6,8 @@
 
 use super::body::{Body, SIDES};
 use super::noise::Noise;
-use super::scene::{Ellipsoid, Scene, Tissue};
-use super::shapes::{between, walk};
+use super::scene::{Ellipsoid, Scene, Tissue, beads};
+use super::shapes::between;
 use super::skeleton::skeleton;
 use rand::Rng;
 
@@ -21,10 +21,14 @@ pub(crate) fn torso(size: [usize; 3], spacing: [f32; 3], middle: f32, random: &m
     wall(&mut body);
     skeleton(&mut body);
     chest(&mut body);
+    // Organs hang at different heights.
+    let ground = body.origin[2];
+    body.origin[2] += scale * between(body.random, -14.0, 14.0);
     vessels(&mut body);
     abdomen(&mut body);
-    pelvis(&mut body);
-    bowel(&mut body);
+    body.origin[2] = ground;
+    let rectum = pelvis(&mut body);
+    bowel(&mut body, rectum);
     body.scene.finished()
 }
 
@@ -47,7 +51,10 @@ fn wall<R: Rng>(body: &mut Body<R>) {
             let (a, b) = (a * waist + out + bump, b + out + bump);
             let across = if height < -170.0 { x.abs() - 75.0 } else { x };
             let a = if height < -170.0 { a * 0.55 } else { a };
-            (((across - x0) / a).abs().powf(2.4) + ((y - y0 + 10.0) / b).abs().powf(2.4)) < 1.0
+            // Over the hips lie muscles of their own.
+            let over_hips = height < -35.0 && (y < y0 - 25.0 || (x - x0).abs() > 95.0);
+            !(label == muscle && over_hips)
+                && (((across - x0) / a).abs().powf(2.4) + ((y - y0 + 10.0) / b).abs().powf(2.4)) < 1.0
         });
     }
     body.cavity = cavity;
@@ -103,6 +110,7 @@ fn chest<R: Rng>(body: &mut Body<R>) {
 }
 
 fn vessels<R: Rng>(body: &mut Body<R>) {
+    let cavity = [body.cavity];
     let everywhere = [body.cavity, 2, 3];
     let wide = between(body.random, 8.0, 14.0);
     let aorta = [
@@ -123,28 +131,65 @@ fn vessels<R: Rng>(body: &mut Body<R>) {
     for (side, sign) in SIDES {
         let artery = [
             ([sign * 2.0, -12.0, -20.0], 6.0),
-            ([sign * 30.0, -18.0, -70.0], 5.5),
-            ([sign * 55.0, 8.0, -110.0], 5.0),
-            ([sign * 68.0, 40.0, -165.0], 5.0),
+            ([sign * 22.0, -22.0, -48.0], 5.5),
+            ([sign * 38.0, -30.0, -76.0], 5.5),
+            ([sign * 54.0, 6.0, -112.0], 5.0),
+            ([sign * 66.0, 36.0, -155.0], 5.0),
         ];
-        body.tube(&format!("{side} iliac artery"), Tissue::Vessel, &artery, 3.0, &everywhere);
+        let label = body.tube(&format!("{side} iliac artery"), Tissue::Vessel, &artery, 5.0, &everywhere);
+        let inner = [
+            ([sign * 38.0, -30.0, -76.0], 4.5),
+            ([sign * 42.0, -50.0, -98.0], 4.0),
+            ([sign * 48.0, -56.0, -118.0], 3.0),
+        ];
+        body.tube_of(label, &inner, 3.0, &everywhere);
         let vein = [
-            ([sign * 10.0 + 6.0, -18.0, -28.0], 7.0),
-            ([sign * 32.0, -26.0, -78.0], 6.5),
-            ([sign * 58.0, -2.0, -115.0], 6.0),
-            ([sign * 64.0, 34.0, -165.0], 6.0),
+            ([sign * 8.0 + 8.0, -18.0, -30.0], 7.0),
+            ([sign * 26.0 + 4.0, -32.0, -58.0], 6.5),
+            ([sign * 40.0, -38.0, -82.0], 6.5),
+            ([sign * 52.0, -6.0, -116.0], 6.0),
+            ([sign * 62.0, 30.0, -158.0], 6.0),
         ];
-        body.tube(&format!("{side} iliac vein"), Tissue::Vessel, &vein, 3.0, &everywhere);
+        let label = body.tube(&format!("{side} iliac vein"), Tissue::Vessel, &vein, 5.0, &everywhere);
+        let inner = [
+            ([sign * 40.0, -38.0, -82.0], 5.0),
+            ([sign * 44.0, -56.0, -104.0], 4.5),
+            ([sign * 48.0, -60.0, -122.0], 3.0),
+        ];
+        body.tube_of(label, &inner, 3.0, &everywhere);
+        // To the kidney, of no name.
+        let hilum =
+            [([sign * 8.0, -8.0, 64.0], 3.5), ([sign * 26.0, -20.0, 62.0], 3.5), ([sign * 44.0, -34.0, 58.0], 3.0)];
+        let label = body.scene.region(Tissue::Vessel);
+        body.tube_of(label, &hilum, 5.0, &cavity);
     }
-    let portal =
-        [([0.0, 18.0, 40.0], 6.0), ([8.0, 16.0, 72.0], 7.0), ([32.0, 14.0, 95.0], 7.0), ([60.0, 12.0, 112.0], 5.0)];
+    // The vessels of the bowel, of no name.
+    let bowel = body.scene.region(Tissue::Vessel);
+    for (x, wide) in [(-6.0, 4.0), (10.0, 5.0)] {
+        let path = [
+            ([x, -2.0, 78.0], wide),
+            ([x, 16.0, 62.0], wide),
+            ([x + 6.0, 24.0, 10.0], wide),
+            ([x + 20.0, 20.0, -40.0], 2.5),
+        ];
+        body.tube_of(bowel, &path, 5.0, &cavity);
+    }
+    let joined = [8.0, 14.0, 74.0];
+    let hilum = between(body.random, 76.0, 104.0);
+    let lower = between(body.random, 45.0, 68.0);
+    let portal = [([6.0, 20.0, lower], 6.0), (joined, 7.0), ([30.0, 10.0, 96.0], 7.0), ([50.0, 14.0, 110.0], 6.0)];
     let label = body.tube("portal vein and splenic vein", Tissue::Vessel, &portal, 4.0, &everywhere);
-    body.tube_of(
-        label,
-        &[([8.0, 16.0, 72.0], 5.0), ([-40.0, -5.0, 92.0], 4.5), ([-80.0, -25.0, 105.0], 4.0)],
-        4.0,
-        &everywhere,
-    );
+    let splenic =
+        [(joined, 5.0), ([-24.0, 6.0, 82.0], 4.5), ([-60.0, -24.0, hilum], 4.5), ([-88.0, -50.0, hilum + 6.0], 3.5)];
+    body.tube_of(label, &splenic, 5.0, &everywhere);
+    // Into the two halves of the liver.
+    let left = [([50.0, 14.0, 110.0], 5.0), ([34.0, 32.0, 118.0], 4.5), ([16.0, 44.0, 122.0], 3.5)];
+    let right = [([50.0, 14.0, 110.0], 5.0), ([72.0, 6.0, 114.0], 4.5), ([92.0, -6.0, 112.0], 3.0)];
+    for branch in [left, right] {
+        if body.random.random_bool(0.7) {
+            body.tube_of(label, &branch, 4.0, &everywhere);
+        }
+    }
 }
 
 fn abdomen<R: Rng>(body: &mut Body<R>) {
@@ -161,14 +206,27 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
         if body.random.random_bool(0.3) {
             body.lesions(kidney, "kidney cyst", Tissue::Fluid, [4.0, 14.0]);
         }
-        let gland = [
-            ([sign * 40.0, -35.0, 100.0], 4.0),
-            ([sign * 48.0, -28.0, 108.0], 5.0),
-            ([sign * 44.0, -42.0, 118.0], 3.5),
-        ];
-        body.tube(&format!("{side} adrenal gland"), Tissue::Organ, &gland, 4.0, &cavity);
+        // A ridge with two limbs that part towards the back.
+        let gland = body.scene.structure(format!("{side} adrenal gland"), Tissue::Organ);
+        let long = between(body.random, 16.0, 36.0);
+        for (side, back) in [(-4.0, 0.8), (7.0, 1.0)] {
+            let limb =
+                |z: f32| [([sign * 38.0, -26.0, z], 3.0), ([sign * (38.0 + side), -26.0 - long * back, z - 6.0], 2.4)];
+            for z in [98.0, 105.0, 112.0, 118.0] {
+                let path = body.path(&limb(z), 1.5);
+                body.scene.tube(gland, &path, &cavity);
+            }
+        }
     }
-    let liver = body.organ("liver", Tissue::Organ, [72.0, 2.0, 112.0], [66.0, 72.0, 74.0], 0.1);
+    let liver = body.scene.structure("liver", Tissue::Organ);
+    let shape = body.shape([72.0, 2.0, 112.0], [68.0, 76.0, 78.0], 0.2, 0.1);
+    // Its lower face rises towards the middle and the front.
+    let [rise, slant, floor] =
+        [between(body.random, 0.5, 1.1), between(body.random, 0.0, 0.4), between(body.random, 20.0, 45.0)];
+    let [x0, y0, z0] = shape.centre;
+    body.scene.ellipsoid_where(liver, &shape, &body.noise, &cavity, |[x, y, z]| {
+        z - z0 > -rise * (x - x0) + slant * (y - y0) - floor
+    });
     body.also(liver, [5.0, 38.0, 122.0], [66.0, 36.0, 40.0], 0.15);
     if body.random.random_bool(0.4) {
         body.lesions(liver, "liver lesion", Tissue::Lesion, [5.0, 25.0]);
@@ -179,7 +237,16 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
         let shape = body.shape([46.0, 46.0, 68.0], [13.0, 15.0, 26.0], 0.3, 0.08);
         body.scene.ellipsoid(label, &shape, &body.noise, &all);
     }
-    body.organ("spleen", Tissue::Organ, [-98.0, -32.0, 112.0], [26.0, 42.0, 50.0], 0.12);
+    let spleen = body.scene.structure("spleen", Tissue::Organ);
+    let shape = body.shape([-98.0, -36.0, 112.0], [30.0, 48.0, 54.0], 0.2, 0.1);
+    // Hollow where stomach and kidney lie against it.
+    let [x0, y0, z0] = shape.centre;
+    let hollow =
+        [x0 + body.scale * between(body.random, 28.0, 52.0), y0 + body.scale * between(body.random, 0.0, 30.0), z0];
+    let depth = body.scale * between(body.random, 26.0, 40.0);
+    body.scene.ellipsoid_where(spleen, &shape, &body.noise, &cavity, |p| {
+        (0..2).map(|axis| (p[axis] - hollow[axis]).powi(2)).sum::<f32>() > depth * depth
+    });
     let full = between(body.random, 0.7, 1.3);
     let stomach = [
         ([-30.0, 2.0, 150.0], 14.0),
@@ -189,14 +256,17 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
         ([18.0, 42.0, 72.0], 13.0),
     ];
     body.tube("stomach", Tissue::Bowel, &stomach, 8.0, &cavity);
+    // It shrinks with age.
+    let plump = between(body.random, 0.55, 1.1);
     let pancreas = [
         ([30.0, 16.0, 55.0], 13.0),
         ([14.0, 24.0, 72.0], 12.0),
         ([-14.0, 22.0, 82.0], 9.0),
         ([-48.0, 0.0, 96.0], 9.0),
         ([-76.0, -18.0, 104.0], 8.0),
-    ];
-    body.tube("pancreas", Tissue::Organ, &pancreas, 6.0, &cavity);
+    ]
+    .map(|(p, r): ([f32; 3], f32)| (p, r * plump));
+    body.tube("pancreas", Tissue::Organ, &pancreas, 8.0, &cavity);
     let duodenum = [
         ([24.0, 38.0, 76.0], 12.0),
         ([44.0, 20.0, 62.0], 13.0),
@@ -209,7 +279,8 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
     body.tube("esophagus", Tissue::Muscle, &gullet, 4.0, &cavity);
 }
 
-fn pelvis<R: Rng>(body: &mut Body<R>) {
+/// Returns the label of the rectum.
+fn pelvis<R: Rng>(body: &mut Body<R>) -> u8 {
     let cavity = [body.cavity];
     let filled = between(body.random, 0.6, 1.35);
     let bladder = body.scene.structure("urinary bladder", Tissue::Fluid);
@@ -227,7 +298,7 @@ fn pelvis<R: Rng>(body: &mut Body<R>) {
         ([0.0, -52.0, -160.0], 17.0),
         ([0.0, -46.0, -195.0], 11.0),
     ];
-    body.tube("rectum", Tissue::Bowel, &rectum, 5.0, &cavity);
+    let rectum = body.tube("rectum", Tissue::Bowel, &rectum, 5.0, &cavity);
     if body.random.random_bool(0.5) {
         let peripheral = body.scene.structure("prostate peripheral zone", Tissue::Organ);
         let large = between(body.random, 0.85, 1.35);
@@ -250,32 +321,79 @@ fn pelvis<R: Rng>(body: &mut Body<R>) {
     } else {
         body.organ("uterus", Tissue::Organ, [0.0, -10.0, -118.0], [26.0, 22.0, 34.0], 0.1);
     }
+    rectum
 }
 
-fn bowel<R: Rng>(body: &mut Body<R>) {
+fn bowel<R: Rng>(body: &mut Body<R>, rectum: u8) {
     let cavity = [body.cavity];
-    let wide = between(body.random, 0.75, 1.25);
+    let wide = between(body.random, 0.7, 1.3);
+    // How far the middle of it hangs down, and where the last loop lies.
+    let hang = between(body.random, -25.0, 60.0);
+    let (side, front, up) =
+        (between(body.random, -40.0, 30.0), between(body.random, -15.0, 35.0), between(body.random, -5.0, 35.0));
     let colon = [
-        ([82.0, 5.0, -70.0], 24.0),
-        ([92.0, 2.0, -20.0], 22.0),
-        ([94.0, 8.0, 35.0], 21.0),
-        ([62.0, 56.0, 38.0], 20.0),
-        ([0.0, 70.0, 18.0], 19.0),
-        ([-62.0, 58.0, 45.0], 19.0),
-        ([-98.0, 8.0, 78.0], 18.0),
-        ([-102.0, -12.0, 20.0], 17.0),
-        ([-96.0, -4.0, -50.0], 16.0),
-        ([-55.0, 22.0, -92.0], 16.0),
-        ([0.0, 0.0, -82.0], 16.0),
-        ([-20.0, -38.0, -98.0], 14.0),
+        ([84.0, 8.0, -80.0], 22.0),
+        ([92.0, 2.0, -20.0], 24.0),
+        ([94.0, 4.0, 35.0], 21.0),
+        ([78.0, 40.0, 48.0 - 0.3 * hang], 20.0),
+        ([40.0, 66.0, 40.0 - 0.8 * hang], 19.0),
+        ([0.0, 72.0, 38.0 - hang], 18.0),
+        ([-45.0, 66.0, 50.0 - 0.7 * hang], 18.0),
+        ([-84.0, 40.0, 80.0 - 0.2 * hang], 18.0),
+        ([-102.0, 0.0, 104.0], 17.0),
+        ([-104.0, -18.0, 60.0], 15.0),
+        ([-104.0, -14.0, 0.0], 14.0),
+        ([-94.0, 0.0, -55.0], 13.0),
+        ([-64.0, 20.0, -90.0], 14.0),
+        ([side, 15.0 + front, -88.0 + up], 15.0),
+        ([10.0 - side * 0.3, -12.0, -84.0], 14.0),
+        ([-8.0, -36.0, -96.0], 14.0),
     ]
     .map(|(p, r)| (p, r * wide));
-    body.tube("colon", Tissue::Bowel, &colon, 9.0, &cavity);
+    let label = body.scene.structure("colon", Tissue::Bowel);
+    body.scene.belongs_to(rectum, label);
+    // Pouches: the wall is drawn in every few centimetres.
+    let (every, deep) = (body.scale * between(body.random, 22.0, 40.0), between(body.random, 0.05, 0.3));
+    let path = body.path(&colon, 10.0);
+    let mut length = 0.0;
+    let mut last = path[0].0;
+    let pouched: Vec<_> = beads(&path)
+        .into_iter()
+        .map(|(p, r)| {
+            length += (0..3).map(|axis| (p[axis] - last[axis]).powi(2)).sum::<f32>().sqrt();
+            last = p;
+            (p, r * (1.0 - deep * (std::f32::consts::TAU * length / every).cos()))
+        })
+        .collect();
+    body.scene.tube(label, &pouched, &cavity);
     let label = body.scene.structure("small bowel", Tissue::Bowel);
-    for _ in 0..body.random.random_range(4..9) {
-        let start = body.place([0.0, 25.0, -35.0], 50.0);
-        let radius = body.scale * between(body.random, 9.0, 14.0);
-        let loops: Vec<_> = walk(start, body.random).into_iter().map(|(p, _)| (p, radius)).collect();
+    for _ in 0..body.random.random_range(2..7) {
+        let start = body.place([0.0, 30.0, -35.0], 50.0);
+        let radius = body.scale * between(body.random, 8.0, 14.0);
+        let loops: Vec<_> = coil(start, radius, body);
         body.scene.tube(label, &loops, &cavity);
     }
+}
+
+/// A loop of bowel: a walk that turns back where it leaves the middle of the abdomen.
+fn coil<R: Rng>(start: [f32; 3], radius: f32, body: &mut Body<R>) -> Vec<([f32; 3], f32)> {
+    let middle: [f32; 3] = std::array::from_fn(|axis| body.origin[axis] + body.scale * [0.0, 30.0, -35.0][axis]);
+    let reach = [75.0, 38.0, 72.0].map(|reach: f32| reach * body.scale);
+    let step = radius * 2.5;
+    let mut direction: [f32; 3] = std::array::from_fn(|_| between(body.random, -1.0, 1.0));
+    let mut points = vec![(start, radius)];
+    for _ in 0..body.random.random_range(5..22) {
+        let (last, _) = points[points.len() - 1];
+        direction = std::array::from_fn(|axis| {
+            let off = (last[axis] - middle[axis]) / reach[axis];
+            direction[axis] + 0.8 * between(body.random, -1.0, 1.0) - 0.9 * off.powi(3).clamp(-2.0, 2.0)
+        });
+        let length = direction.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-3);
+        direction = direction.map(|x| x / length);
+        points.push((
+            std::array::from_fn(|axis| last[axis] + step * direction[axis]),
+            radius * between(body.random, 0.8, 1.2),
+        ));
+    }
+    points
 }

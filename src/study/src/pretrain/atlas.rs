@@ -11,7 +11,7 @@ use std::ops::Range;
 
 /// The scenes it is made of lie beyond those of any run, and those held out.
 const FIRST: u64 = 1 << 42;
-const SCENES: u64 = 160;
+const SCENES: u64 = 240;
 /// Most structures of a scene, drawn at random: neighbours are much alike in all.
 const STRUCTURES: usize = 20;
 /// Smallest structure, cubic millimetres.
