@@ -7,6 +7,7 @@ for file in ct mr ct-labels mr-labels ct-mask mr-mask; do
     [ -s "$work/demo/$file.nii.gz" ] && pass "the demonstration writes $file" || fail "the demonstration writes $file"
 done
 same() { [ "$2" = "$3" ] && pass "$1" || fail "$1: $2, not $3"; }
+differ() { [ "$2" != "$3" ] && pass "$1" || fail "$1: both are $2"; }
 same "the demonstration draws a picture" "$(head -c 4 "$work/demo/overlay.png" | tail -c 3)" PNG
 cp -r "$work/demo" "$work/first"
 expect "the demonstration can be repeated" 0 '' demo --out "$work/demo" --quiet
@@ -73,6 +74,13 @@ expect "it is resumed" 0 '4 steps' "${pretrain[@]}" --out "$work/killed" --resum
 same "the resumed model is the whole one" "$(sha256sum < "$work/killed/model.safetensors")" "$(sha256sum < "$work/whole/model.safetensors")"
 expect "the trained model segments" 0 'voxels' segment --model "$work/whole" --image "$image" --out "$work/w.nii.gz" --point 40,55,80
 expect "learning goes on from a model" 0 '' pretrain --steps 1 --batch 1 --from "$work/whole" --out "$work/further"
+differ "and changes its weights" "$(sha256sum < "$work/further/model.safetensors")" "$(sha256sum < "$work/whole/model.safetensors")"
+same "but not its atlas" "$(sha256sum < "$work/further/anatomy.safetensors")" "$(sha256sum < "$work/whole/anatomy.safetensors")"
+expect "all but nothing of what was learned is kept" 0 '' pretrain --steps 1 --batch 1 --seed 2 --from "$work/whole" --keep 0.999999 --new-atlas --out "$work/kept"
+same "the weights are the former ones" "$(sha256sum < "$work/kept/model.safetensors")" "$(sha256sum < "$work/whole/model.safetensors")"
+differ "the atlas is another" "$(sha256sum < "$work/kept/anatomy.safetensors")" "$(sha256sum < "$work/whole/anatomy.safetensors")"
+expect "there must be something to keep" 2 'from' pretrain --steps 1 --keep 0.5 --out "$out/f"
+expect "what is kept is a share" 2 'keep must be from 0 to below 1' pretrain --steps 1 --from "$work/whole" --keep 1 --out "$out/f"
 "${ADAPTMEDSEG_FIXTURE:-$(dirname "$ADAPTMEDSEG")/examples/fixture}" "$work/fixture"
 expect "a model of another architecture" 2 'architecture' pretrain --steps 1 --from "$work/fixture/model" --out "$out/f"
 

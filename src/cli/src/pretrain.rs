@@ -40,6 +40,12 @@ pub(crate) struct PretrainArgs {
     /// A model of the same architecture to go on from, instead of random weights
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
+    /// Share of that model's weights in the one that is written, from 0 to below 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "from")]
+    pub keep: f64,
+    /// Draw a new atlas of shapes, instead of that model's
+    #[arg(long, requires = "from")]
+    pub new_atlas: bool,
     /// Go on with an unfinished run
     #[arg(long)]
     pub resume: bool,
@@ -75,6 +81,8 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
             PretrainModality::Any => None,
         },
         checkpoint_every: args.checkpoint_every,
+        keep: args.keep,
+        new_atlas: args.new_atlas,
     };
     let from = args.from.as_deref().map(ModelFolder::named).transpose()?;
     let bar = Bar::new(args.quiet);

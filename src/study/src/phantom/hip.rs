@@ -221,3 +221,49 @@ fn paint<R: Rng>(body: &mut Body<R>, label: u8, sign: f32, inside: impl Fn([f32;
         inside([sign * x, y, z])
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::phantom::torso::torso;
+    use crate::random::{Use, generator};
+
+    #[test]
+    fn places_and_coordinates_of_a_wing_belong_together() {
+        let wing = Wing::new(&mut generator(1, Use::Phantom, 0));
+        for at in [[0.0, 0.0, 0.0], [-7.0, 30.0, -20.0], [12.0, -55.0, 40.0]] {
+            let found = wing.coordinates(wing.place(at));
+            assert!((0..3).all(|axis| (found[axis] - at[axis]).abs() < 1e-3), "{at:?}: {found:?}");
+        }
+        // Outwards is to the right and backwards, and upwards it leans out.
+        let [inner, outer] = [-5.0, 5.0].map(|out| wing.place([out, 0.0, 0.0]));
+        assert!(outer[0] > inner[0] && outer[1] < inner[1]);
+        assert!(wing.place([0.0, 0.0, 40.0])[0] > wing.place([0.0, 0.0, -40.0])[0]);
+    }
+
+    #[test]
+    fn muscles_lie_where_they_do_in_a_body() {
+        let scene = torso([110, 90, 60], [3.4; 3], -90.0, &mut generator(5, Use::Phantom, 3));
+        let middle = |name: &str| -> [f32; 3] {
+            let structure = scene.structures.iter().find(|structure| structure.name == name).expect(name);
+            let inside: Vec<usize> =
+                (0..scene.labels.len()).filter(|&index| structure.labels.contains(&scene.labels[index])).collect();
+            assert!(inside.len() > 50, "{name}: {} voxels", inside.len());
+            let at = |index: usize| [index % 110, index / 110 % 90, index / 9900].map(|at| at as f32);
+            let sum = inside
+                .iter()
+                .map(|&index| at(index))
+                .fold([0.0; 3], |sum, at| std::array::from_fn(|axis| sum[axis] + at[axis]));
+            sum.map(|sum| sum / inside.len() as f32)
+        };
+        // Sideways from the middle of the body.
+        for (side, sign) in SIDES {
+            let out = |name: &str| sign * (middle(&format!("{side} {name}"))[0] - 54.5);
+            assert!(0.0 < out("iliopsoas") && out("iliopsoas") < out("hip"), "{side}");
+            assert!(out("hip") < out("gluteus minimus") && out("gluteus minimus") < out("gluteus medius"), "{side}");
+            assert!(out("gluteus medius") < 52.0);
+            let back = |name: &str| middle(&format!("{side} {name}"))[1];
+            assert!(back("gluteus maximus") < back("hip") && back("hip") < back("iliopsoas"), "{side}");
+        }
+    }
+}
