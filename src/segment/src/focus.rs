@@ -247,6 +247,26 @@ fn as_found(logits: &[f32]) -> Vec<f32> {
     logits.iter().map(|&logit| if logit > 0.0 { 0.75 } else { 0.25 }).collect()
 }
 
+/// The box to look at next: midway between that of what was found and that of the structure if the points lie anywhere in it,
+/// which is (n + 1) / (n - 1) times as large as theirs. Fewer than three points do not tell.
+fn midway(found: [Dhw; 2], points: &[Dhw], size: Dhw) -> [Dhw; 2] {
+    if points.len() < 3 {
+        return found;
+    }
+    let count = points.len() as f32;
+    let mut corners = found;
+    for axis in 0..3 {
+        let (low, high) =
+            points.iter().fold((usize::MAX, 0), |(low, high), point| (low.min(point[axis]), high.max(point[axis])));
+        let centre = (low + high) as f32 / 2.0;
+        let half = (high - low) as f32 / 2.0 * (count + 1.0) / (count - 1.0);
+        let middle = |found: usize, expected: f32| ((found as f32 + expected) / 2.0).round().max(0.0) as usize;
+        corners[0][axis] = middle(found[0][axis], centre - half).min(low);
+        corners[1][axis] = middle(found[1][axis], centre + half).max(high).min(size[axis] - 1);
+    }
+    corners
+}
+
 /// Whether what is set in a window runs out of it, over a face that lies inside the crop.
 fn runs_out(logits: &[f32], frame: &Frame, size: Dhw) -> bool {
     let [depth, height, width] = frame.count;
@@ -320,7 +340,9 @@ impl Session {
                 report.notes.push("the zoom-out found nothing to zoom into".into());
                 return Ok(found);
             };
-            (around, Some(as_found(&found)))
+            let positive: Vec<Dhw> =
+                placed.points.iter().filter(|(_, positive)| *positive).map(|(point, _)| point.crop).collect();
+            (midway(around, &positive, size), Some(as_found(&found)))
         };
         hooks.step(Stage::ZoomOut, 1, 1)?;
         report.windows_total = 1;
@@ -467,6 +489,17 @@ mod tests {
     #[test]
     fn what_was_found_is_half_as_sure_as_a_mask() {
         assert_eq!(as_found(&[2.0, -2.0, 0.0, BACKGROUND_LOGIT]), [0.75, 0.25, 0.25, 0.25]);
+    }
+
+    #[test]
+    fn points_widen_what_was_found_towards_what_they_would_span() {
+        let (size, found) = ([40; 3], [[10, 10, 10], [13, 19, 30]]);
+        let points = [[10, 14, 4], [12, 15, 20], [13, 16, 36]];
+        // Three points span half of a structure: 8.5 to 14.5, 13 to 17, and -12 to 52.
+        assert_eq!(midway(found, &points, size), [[9, 12, 0], [14, 18, 39]]);
+        assert_eq!(midway(found, &points[..2], size), found);
+        // What is looked at holds the points.
+        assert_eq!(midway([[20; 3], [21; 3]], &[[2; 3], [2; 3], [3; 3]], size), [[2; 3], [12; 3]]);
     }
 
     #[test]
