@@ -98,7 +98,7 @@ pub(super) fn pelvis<R: Rng>(body: &mut Body<R>, psoas: [u8; 2]) {
             body.tube_of(muscle, &mirrored(&path, sign), 4.0, &[]);
         }
     }
-    for (((side, sign), psoas), wing) in SIDES.into_iter().zip(psoas).zip([&wing; 2]) {
+    for ((side, sign), psoas) in SIDES.into_iter().zip(psoas) {
         let names = ["maximus", "medius", "minimus"].map(|name| format!("{side} gluteus {name}"));
         let [maximus, medius, minimus] = names.map(|name| body.scene.structure(name, Tissue::Muscle));
         // From the sacrum and the back of the wing down and out to the thigh.

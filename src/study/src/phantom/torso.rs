@@ -1,8 +1,8 @@
 //! A torso from the lungs to the thighs. Coordinates are RAS millimetres from the middle of the fourth lumbar vertebra's
 //! front.
 //!
-//! Sizes and places are those of an adult as anatomy textbooks give them, each varied by itself. Nothing is measured from
-//! a scan.
+//! Sizes and places are those of an adult as anatomy textbooks give them, each varied by itself. None is measured from a scan,
+//! but a few (the last ribs, the spinal canal, the adrenal glands) were corrected by eye beside one.
 
 use super::body::{Body, SIDES};
 use super::noise::Noise;
