@@ -2,15 +2,18 @@
 //!
 //! A box says little of a structure that takes a tenth of it. A person knows from its size and place that this is an
 //! iliopsoas and not the pelvis beside it, and roughly which part of the box it takes. So does an atlas of many bodies
-//! (multi-atlas segmentation: Iglesias and Sabuncu, Medical Image Analysis 24, 2015): its shapes are weighted by how
-//! alike their boxes are, and by how well each explains the intensities in the box (their mutual information, Viola and
-//! Wells, 1997, which holds for any contrast), and averaged.
+//! (multi-atlas segmentation: Iglesias and Sabuncu, Medical Image Analysis 24, 2015): its shapes, and what they are on the
+//! other side of the body, are weighted by how alike their boxes are, and by how well each explains the intensities in the
+//! box (their mutual information, Viola and Wells, 1997, which holds for any contrast), bent to explain them better, and
+//! averaged.
 
 use crate::error::{Error, Result};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::f32::consts::PI;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// Cells along each axis of a box.
 pub const GRID: usize = 12;
@@ -21,14 +24,20 @@ const BYTES: usize = CELLS / 8;
 /// Numbers that describe a place.
 const NUMBERS: usize = 7;
 /// Standard deviations of the kernel: of the logarithm of an edge, and of where the middle lies, in widths of the body.
-const EDGE_SIGMA: f32 = 0.3;
-const OFFSET_SIGMA: f32 = 0.05;
+const EDGE_SIGMA: f32 = 0.35;
+const OFFSET_SIGMA: f32 = 0.06;
 /// What it costs that only one of two boxes ends where its scan does, as a squared distance.
 const CUT_COST: f32 = 2.0;
 /// Shapes with the most similar boxes, which are looked at closely.
 const NEAREST: usize = 400;
+/// Of these, how many that explain the intensities best are bent.
+const BENT: usize = 60;
 /// What the share of a shape that the intensities explain adds to the logarithm of its weight.
-const EXPLAINED: f32 = 50.0;
+const EXPLAINED: f32 = 25.0;
+/// How far each way of bending moves the middle of a shape, in cells, first and then; and what the square of it takes from
+/// the logarithm of the weight.
+const BENDS: [f32; 2] = [1.5, 0.75];
+const BENT_COST: f32 = 0.45;
 /// Bins of equal size that the intensities of a box are put into.
 const BINS: usize = 16;
 
@@ -62,6 +71,11 @@ impl BoxPlace {
         let offset: f32 = (0..2).map(|axis| ((self.offset[axis] - other.offset[axis]) / OFFSET_SIGMA).powi(2)).sum();
         let cut = (0..2).filter(|&end| self.cut[end] != other.cut[end]).count() as f32;
         edges + offset + CUT_COST * cut
+    }
+
+    /// The same on the other side of the body.
+    fn mirrored(&self) -> Self {
+        Self { offset: [self.offset[0], -self.offset[1]], ..*self }
     }
 
     fn numbers(&self) -> [f32; NUMBERS] {
@@ -198,55 +212,147 @@ impl Atlas {
 
     /// How likely each cell is filled, given the bins of its intensities.
     fn cells(&self, bins: &[u8], place: &BoxPlace, among: Range<usize>) -> Vec<f32> {
-        let mut nearest: Vec<(f32, usize)> = among.map(|index| (self.places[index].distance(place), index)).collect();
+        let both = [(false, *place), (true, place.mirrored())];
+        let mut nearest: Vec<(f32, usize, bool)> = both
+            .iter()
+            .flat_map(|(mirrored, place)| {
+                among.clone().map(|index| (self.places[index].distance(place), index, *mirrored))
+            })
+            .collect();
         nearest.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         nearest.truncate(NEAREST);
-        let mut totals = [0u32; BINS];
-        bins.iter().for_each(|&bin| totals[usize::from(bin)] += 1);
-        let weights: Vec<f32> = nearest
-            .iter()
-            .map(|&(distance, index)| EXPLAINED * explained(&self.shapes[index], bins, &totals) - distance / 2.0)
+        let explanations = Explanations::new(bins);
+        let mut shapes: Vec<(f32, f32, Vec<u8>)> = nearest
+            .into_iter()
+            .map(|(distance, index, mirrored)| {
+                let shape = expanded(&self.shapes[index], mirrored);
+                let explained = EXPLAINED * explanations.of(&shape);
+                (explained - distance / 2.0, distance, shape)
+            })
             .collect();
-        let most = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        shapes.sort_by(|a, b| b.0.total_cmp(&a.0));
+        shapes.truncate(BENT);
+        let shapes: Vec<(f32, Vec<u8>)> = shapes
+            .into_iter()
+            .map(|(_, distance, shape)| {
+                let (explained, shape) = explanations.bent(&shape);
+                (explained - distance / 2.0, shape)
+            })
+            .collect();
+        let most = shapes.iter().map(|(weight, _)| *weight).fold(f32::NEG_INFINITY, f32::max);
         let mut cells = vec![0.0; CELLS];
         let mut sum = 0.0;
-        for (weight, (_, index)) in weights.into_iter().zip(nearest) {
+        for (weight, shape) in shapes {
             let weight = (weight - most).exp();
             sum += weight;
-            if weight > 1e-4 {
-                filled(&self.shapes[index]).for_each(|cell| cells[cell] += weight);
-            }
+            cells.iter_mut().zip(shape).for_each(|(cell, filled)| *cell += weight * f32::from(filled));
         }
         cells.iter_mut().for_each(|cell| *cell /= f32::max(sum, 1e-9));
         cells
     }
 }
 
-/// The cells that a shape fills.
-fn filled(shape: &[u8; BYTES]) -> impl Iterator<Item = usize> {
-    shape
-        .iter()
-        .enumerate()
-        .flat_map(|(byte, &bits)| (0..8).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 8 * byte + bit))
+/// 1 for each cell that a shape, or what it is on the other side of the body, fills.
+fn expanded(shape: &[u8; BYTES], mirrored: bool) -> Vec<u8> {
+    let bit = |cell: usize| shape[cell / 8] >> (cell % 8) & 1;
+    (0..CELLS).map(|cell| bit(if mirrored { cell - cell % GRID + GRID - 1 - cell % GRID } else { cell })).collect()
 }
 
-/// The share of what there is to know of a shape, which cells are filled, that the intensities tell: mutual information by
-/// entropy, from 0 to 1.
-fn explained(shape: &[u8; BYTES], bins: &[u8], totals: &[u32; BINS]) -> f32 {
-    let mut inside = [0u32; BINS];
-    filled(shape).for_each(|cell| inside[usize::from(bins[cell])] += 1);
-    let share = inside.iter().sum::<u32>() as f32 / CELLS as f32;
-    let term = |share: f32| if share > 0.0 { -share * share.ln() } else { 0.0 };
-    let entropy = |share: f32| term(share) + term(1.0 - share);
-    let whole = entropy(share);
-    if whole <= 0.0 {
-        return 0.0;
-    }
-    let rest = inside.iter().zip(totals).filter(|(_, total)| **total > 0);
-    let rest: f32 =
-        rest.map(|(&inside, &total)| total as f32 / CELLS as f32 * entropy(inside as f32 / total as f32)).sum();
-    ((whole - rest) / whole).max(0.0)
+/// How much of a shape the intensities in a box explain.
+struct Explanations<'a> {
+    bins: &'a [u8],
+    /// Cells of each bin.
+    totals: [u32; BINS],
 }
+
+impl<'a> Explanations<'a> {
+    fn new(bins: &'a [u8]) -> Self {
+        let mut totals = [0; BINS];
+        bins.iter().for_each(|&bin| totals[usize::from(bin)] += 1);
+        Self { bins, totals }
+    }
+
+    /// The share of what there is to know of a shape, which cells are filled, that the intensities tell: mutual information
+    /// by entropy, from 0 to 1.
+    fn of(&self, shape: &[u8]) -> f32 {
+        let mut inside = [0; BINS];
+        shape.iter().zip(self.bins).for_each(|(&filled, &bin)| inside[usize::from(bin)] += u32::from(filled));
+        self.of_counts(&inside)
+    }
+
+    /// The same by how many cells of each bin a shape fills.
+    fn of_counts(&self, inside: &[u32; BINS]) -> f32 {
+        let share = inside.iter().sum::<u32>() as f32 / CELLS as f32;
+        let term = |share: f32| if share > 0.0 { -share * share.ln() } else { 0.0 };
+        let entropy = |share: f32| term(share) + term(1.0 - share);
+        let whole = entropy(share);
+        if whole <= 0.0 {
+            return 0.0;
+        }
+        let rest = inside.iter().zip(&self.totals).filter(|(_, total)| **total > 0);
+        let rest: f32 =
+            rest.map(|(&inside, &total)| total as f32 / CELLS as f32 * entropy(inside as f32 / total as f32)).sum();
+        ((whole - rest) / whole).max(0.0)
+    }
+
+    /// A shape bent within its box until the intensities explain it best, step by step, and the logarithm of its weight.
+    fn bent(&self, shape: &[u8]) -> (f32, Vec<u8>) {
+        let mut amounts = vec![0.0f32; WAYS.len()];
+        let mut offsets = [(); 3].map(|()| vec![0.0f32; CELLS]);
+        // Where each cell's value comes from.
+        let mut sources: Vec<usize> = (0..CELLS).collect();
+        let mut best = EXPLAINED * self.of(shape);
+        for step in BENDS {
+            for (way, (axis, pattern)) in WAYS.iter().enumerate() {
+                for step in [step, -step] {
+                    let by = |cell: usize| offsets[*axis][cell] + step * pattern[cell];
+                    let source = |cell: usize| moved(sources[cell], *axis, coordinate(cell, *axis) as f32 + by(cell));
+                    let mut inside = [0; BINS];
+                    self.bins
+                        .iter()
+                        .enumerate()
+                        .for_each(|(cell, &bin)| inside[usize::from(bin)] += u32::from(shape[source(cell)]));
+                    let amount = amounts[way] + step;
+                    let squares: f32 = amounts.iter().map(|amount| amount * amount).sum();
+                    let squares = squares - amounts[way] * amounts[way] + amount * amount;
+                    let weight = EXPLAINED * self.of_counts(&inside) - BENT_COST * squares;
+                    if weight > best {
+                        best = weight;
+                        amounts[way] = amount;
+                        sources = (0..CELLS).map(source).collect();
+                        offsets[*axis] = (0..CELLS).map(by).collect();
+                    }
+                }
+            }
+        }
+        (best, sources.into_iter().map(|source| shape[source]).collect())
+    }
+}
+
+/// How far a cell lies along an axis.
+fn coordinate(cell: usize, axis: usize) -> usize {
+    cell / STRIDES[axis] % GRID
+}
+
+/// The cell that lies where another does, but for an axis.
+fn moved(cell: usize, axis: usize, along: f32) -> usize {
+    let along = ((along + 0.5).max(0.0) as usize).min(GRID - 1);
+    cell + along * STRIDES[axis] - coordinate(cell, axis) * STRIDES[axis]
+}
+
+const STRIDES: [usize; 3] = [GRID * GRID, GRID, 1];
+
+/// The ways to bend a shape within its box: the axis along which cells move, and how far each does. The middle moves most,
+/// the box's faces not at all; everywhere alike, or there and back along another axis.
+static WAYS: LazyLock<Vec<(usize, Vec<f32>)>> = LazyLock::new(|| {
+    let along = |cell: usize, axis: usize| (coordinate(cell, axis) as f32 + 0.5) / GRID as f32 * PI;
+    let whole = (0..3).map(|axis| (axis, (0..CELLS).map(|cell| along(cell, axis).sin()).collect()));
+    let pairs = (0..3).flat_map(|axis| (0..3).filter(move |&other| other != axis).map(move |other| (axis, other)));
+    let tilted = pairs.map(|(axis, other)| {
+        (axis, (0..CELLS).map(|cell| along(cell, axis).sin() * along(cell, other).cos()).collect())
+    });
+    whole.chain(tilted).collect()
+});
 
 /// For each cell which of equally many its intensity is among; equal intensities are among the same.
 fn bins(cells: &[f32]) -> Vec<u8> {

@@ -195,7 +195,7 @@ impl Appearance {
 }
 
 /// Mean intensity of each tissue in a scan.
-fn classes(look: Look, random: &mut impl Rng) -> [f32; 13] {
+fn classes(look: Look, random: &mut impl Rng) -> [f32; 14] {
     let enhanced = random.random_bool(0.6);
     if look == Look::Ct {
         let vessel = if enhanced { between(random, 90.0, 320.0) } else { 40.0 };
@@ -214,6 +214,7 @@ fn classes(look: Look, random: &mut impl Rng) -> [f32; 13] {
             38.0,
             28.0,
             between(random, 10.0, 110.0),
+            between(random, 60.0, 140.0),
             0.0,
         ];
     }
@@ -233,6 +234,7 @@ fn classes(look: Look, random: &mut impl Rng) -> [f32; 13] {
         of(0.25, 0.75),
         of(0.25, 0.85),
         of(0.05, 1.0),
+        of(0.1, 0.7),
         0.5,
     ]
 }

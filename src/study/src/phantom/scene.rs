@@ -18,6 +18,7 @@ pub(crate) enum Tissue {
     GreyMatter,
     WhiteMatter,
     Lesion,
+    Cartilage,
     /// Of no anatomy: looks like anything.
     Abstract,
 }

@@ -5,6 +5,7 @@ use super::hip;
 use super::scene::Tissue;
 use super::shapes::between;
 use rand::Rng;
+use std::f32::consts::PI;
 
 /// Paints them, from the thighs to the ribs.
 pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
@@ -33,7 +34,7 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         body.tube(&format!("{side} iliopsoas"), Tissue::Muscle, &mirrored(&psoas, sign), 4.0, everywhere)
     });
     hip::pelvis(body, psoas);
-    let disc = body.scene.structure("intervertebral discs", Tissue::Muscle);
+    let disc = body.scene.structure("intervertebral discs", Tissue::Cartilage);
     // How far the small of the back is drawn in.
     let hollow = between(body.random, 4.0, 26.0);
     let spine = body.path(
@@ -46,7 +47,11 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         ],
         3.0,
     );
-    body.scene.tube(disc, &spine, everywhere);
+    // Wider than deep, as the vertebrae are.
+    for side in [-5.0, 5.0] {
+        let path: Vec<_> = spine.iter().map(|&([x, y, z], r)| ([x + side * body.scale, y, z], r)).collect();
+        body.scene.tube(disc, &path, everywhere);
+    }
     let height = body.scale * between(body.random, 30.0, 35.0);
     let along = |z: f32| -> [f32; 3] {
         // The place on the spine at a height.
@@ -54,7 +59,11 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         let t = ((z - at[0].0[2]) / (at[1].0[2] - at[0].0[2])).clamp(-0.5, 1.5);
         std::array::from_fn(|axis| at[0].0[axis] + t * (at[1].0[axis] - at[0].0[axis]))
     };
+    first_sacral(body, spine[0].0);
+    let discs = between(body.random, 0.34, 0.42);
     let first = spine[0].0[2] + height * 0.7;
+    // The ends of the lowest ribs that cartilage joins to the sternum, of both sides.
+    let mut ends = [Vec::new(), Vec::new()];
     let mut vertebrae = Vec::new();
     for number in 0..12 {
         let z = first + number as f32 * height;
@@ -63,7 +72,7 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         let name = if number < 5 { format!("vertebra L{}", 5 - number) } else { format!("vertebra T{}", 17 - number) };
         let label = body.scene.structure(name, Tissue::Bone);
         vertebrae.push(label);
-        let half = height * 0.4;
+        let half = height * discs;
         let bounds = [[x - size, y - size, z - half], [x + size, y + size, z + half]];
         body.scene.paint(label, bounds, everywhere, |[px, py, pz]| {
             let waist = 0.88 + 0.12 * ((pz - z) / half).powi(2);
@@ -100,14 +109,16 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         }
         // Ribs from the first thoracic level that is in the chest.
         if number >= 5 {
-            for (side, sign) in SIDES {
+            for ((side, sign), ends) in SIDES.into_iter().zip(&mut ends) {
                 let label = body.scene.structure(format!("{side} rib {}", 17 - number), Tissue::Bone);
                 // The last ones are short and steep.
                 let (length, steep) = match number {
                     5 => (0.27, 3.0),
                     6 => (0.42, 2.4),
-                    7 => (0.65, 1.4),
-                    _ => (0.85, 1.0),
+                    7 => (0.57, 1.9),
+                    8 => (0.66, 1.6),
+                    9 => (0.73, 1.4),
+                    _ => (0.78, 1.3),
                 };
                 let (a, b) = (body.scale * (128.0 - 3.0 * (number as f32 - 7.0).abs()), body.scale * 88.0);
                 let thin = body.scale * between(body.random, 4.0, 6.0);
@@ -115,7 +126,7 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
                 let rib: Vec<_> = (0..10)
                     .map(|step| {
                         let t = step as f32 / 9.0 * length;
-                        let angle = t * std::f32::consts::PI;
+                        let angle = t * PI;
                         let place = [
                             x + sign * (18.0 + (a - 18.0) * angle.sin().max(angle / 3.0)),
                             -10.0 + body.origin[1] - b * angle.cos(),
@@ -125,6 +136,9 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
                     })
                     .collect();
                 body.scene.tube(label, &rib, everywhere);
+                if (7..=10).contains(&number) {
+                    ends.push((rib[rib.len() - 1].0, length * PI));
+                }
             }
         }
     }
@@ -151,6 +165,54 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
             body.scene.tube(label, &path, everywhere);
         }
     }
+    costal_cartilages(body, &ends);
     let sternum = [([0.0, 88.0, 170.0], 9.0), ([0.0, 94.0, 220.0], 9.0), ([0.0, 82.0, 290.0], 11.0)];
     body.tube("sternum", Tissue::Bone, &sternum, 4.0, everywhere);
+}
+
+/// The uppermost part of the sacrum, a vertebra of its own, below the lowest place of the spine.
+fn first_sacral<R: Rng>(body: &mut Body<R>, [x, y, z]: [f32; 3]) {
+    let label = body.scene.structure("vertebra S1", Tissue::Bone);
+    let scale = body.scale;
+    let place = |[right, front, up]: [f32; 3]| [x + scale * right, y + scale * front, z + scale * up];
+    let mut tube = |path: [([f32; 3], f32); 2]| {
+        body.scene.tube(label, &path.map(|(at, radius)| (place(at), scale * radius)), &[]);
+    };
+    for (_, sign) in SIDES {
+        tube([([sign * 9.0, -2.0, -14.0], 15.0), ([sign * 7.0, -10.0, -28.0], 12.0)]);
+        tube([([sign * 12.0, -8.0, -18.0], 12.0), ([sign * 26.0, -16.0, -22.0], 9.0)]);
+        tube([([sign * 17.0, -24.0, -14.0], 5.0), ([0.0, -42.0, -16.0], 4.0)]);
+    }
+    let process = between(body.random, 6.0, 16.0);
+    tube([([0.0, -42.0, -16.0], 4.5), ([0.0, -42.0 - process, -22.0], 4.0)]);
+}
+
+/// Where a rib ends, and the angle from the spine around the body at which it does.
+type RibEnd = ([f32; 3], f32);
+
+/// From the ends of ribs 10 to 7, in this order: each goes on around the body and joins the next, the last the sternum.
+fn costal_cartilages<R: Rng>(body: &mut Body<R>, ends: &[Vec<RibEnd>; 2]) {
+    const FRONT: f32 = 0.96 * PI;
+    let label = body.scene.structure("costal cartilages", Tissue::Cartilage);
+    for ((_, sign), ends) in SIDES.into_iter().zip(ends) {
+        let thick = body.scale * between(body.random, 4.0, 6.5);
+        let sink = body.scale * between(body.random, 4.0, 16.0);
+        let sternum = body.place([sign * 12.0, 88.0, 176.0], 4.0);
+        let middle = body.origin[1] - 10.0;
+        // The place a share of the way from an end to the sternum.
+        let on_the_way = |&([x, y, z], angle): &RibEnd, share: f32| -> [f32; 3] {
+            let at = angle + share * (FRONT - angle);
+            let up = z + share * (sternum[2] - z) - sink * (share * PI).sin();
+            [x * at.sin() / angle.sin(), middle + (y - middle) * at.cos() / angle.cos(), up]
+        };
+        for (index, end) in ends.iter().enumerate() {
+            let mut path: Vec<_> = [0.0, 0.15, 0.3].map(|share| on_the_way(end, share)).into();
+            match ends.get(index + 1) {
+                Some(next) => path.push(on_the_way(next, 0.4 + 0.1 * index as f32)),
+                None => path.extend([on_the_way(end, 0.65), sternum]),
+            }
+            let path: Vec<_> = path.into_iter().map(|place| (place, thick)).collect();
+            body.scene.tube(label, &path, &[]);
+        }
+    }
 }

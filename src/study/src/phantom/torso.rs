@@ -196,13 +196,20 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
     let cavity = [body.cavity];
     for (side, sign) in SIDES {
         let kidney = body.scene.structure(format!("{side} kidney"), Tissue::Organ);
-        let shape = body.shape([sign * 62.0, -40.0, 58.0 - 8.0 * sign], [25.0, 27.0, 50.0], 0.18, 0.06);
-        let hilum = [shape.centre[0] - sign * 26.0 * body.scale, shape.centre[1] + 12.0, shape.centre[2]];
-        let notch = between(body.random, 8.0, 15.0);
-        body.scene.ellipsoid_where(kidney, &shape, &body.noise, &cavity, |p| {
-            (0..3).map(|axis| ((p[axis] - hilum[axis]) / if axis == 2 { 1.4 } else { 1.0 }).powi(2)).sum::<f32>()
-                > notch * notch
+        // Bent around its hilum, the upper end further in and back than the lower.
+        let [x, y, z] = body.place([sign * 60.0, -40.0, 58.0 - 8.0 * sign], 6.0);
+        let [long, wide, lean, tilt] = [(35.0, 45.0), (22.0, 29.0), (2.0, 14.0), (0.0, 14.0)]
+            .map(|(low, high)| body.scale * between(body.random, low, high));
+        let bent = body.scale * between(body.random, 4.0, 10.0);
+        let path = [(1.0, 0.86), (0.0, 1.0), (-1.0, 0.9)].map(|(up, r): (f32, f32)| {
+            let out = bent * (1.0 - up * up) - lean * up;
+            ([x + sign * out, y - tilt * up, z + (long - 0.5 * wide) * up], r * wide)
         });
+        body.scene.tube(kidney, &path, &cavity);
+        let sinus = body.scene.region(Tissue::Fat);
+        let inner = [x - sign * (0.7 * wide - bent), y + 0.3 * wide, z];
+        let shape = Ellipsoid::new(inner, body.radii([13.0, 11.0, 17.0], 0.3)).bumpy(0.2, 12.0);
+        body.scene.ellipsoid(sinus, &shape, &body.noise, &[kidney]);
         if body.random.random_bool(0.3) {
             body.lesions(kidney, "kidney cyst", Tissue::Fluid, [4.0, 14.0]);
         }
@@ -247,7 +254,7 @@ fn abdomen<R: Rng>(body: &mut Body<R>) {
     body.scene.ellipsoid_where(spleen, &shape, &body.noise, &cavity, |p| {
         (0..2).map(|axis| (p[axis] - hollow[axis]).powi(2)).sum::<f32>() > depth * depth
     });
-    let full = between(body.random, 0.7, 1.3);
+    let full = between(body.random, 0.4, 1.3);
     let stomach = [
         ([-30.0, 2.0, 150.0], 14.0),
         ([-62.0, 12.0, 130.0], 34.0 * full),

@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 pub(super) const SPECIAL: [&str; 3] = ["<|startoftext|>", "<|endoftext|>", "<|unknown|>"];
 
 /// Every word that the name of a phantom's structure is made of.
-const WORDS: &str = "adrenal aorta artery autochthon basal bladder bowel brain brainstem cava cerebellum colon cord cyst discs \
-    duodenum esophagus eye femur ganglia gallbladder gland gluteus grey heart hip iliac iliopsoas inferior intervertebral kidney left \
+const WORDS: &str = "adrenal aorta artery autochthon basal bladder bowel brain brainstem cartilages cava cerebellum colon cord costal cyst \
+    discs duodenum esophagus eye femur ganglia gallbladder gland gluteus grey heart hip iliac iliopsoas inferior intervertebral kidney left \
     lesion liver lobe lower lung matter maximus medius middle minimus nodule pancreas peripheral portal prostate rectum \
     rib right sacrum seminal skull small spinal spleen splenic sternum stomach thalamus transition upper urinary uterus \
     vein vena ventricles vertebra vertebrae vesicle white zone and \
-    l1 l2 l3 l4 l5 t6 t7 t8 t9 t10 t11 t12 6 7 8 9 10 11 12";
+    l1 l2 l3 l4 l5 s1 t6 t7 t8 t9 t10 t11 t12 6 7 8 9 10 11 12";
 
 /// The words in the order of their ids.
 pub(super) fn words() -> BTreeSet<&'static str> {
