@@ -60,6 +60,12 @@ for part in rustfmt clippy; do
     cargo "${part/rustfmt/fmt}" --version > /dev/null 2>&1 || rustup component add "$part"
 done
 
+# PyTorch takes minutes to download and unpack, and 7 GB: beside what follows, and only where there is room.
+if [ -d "${ADAPTMEDSEG_TORCH_VENV:-$tools/torch-venv}" ] || [ "$(df -Pk "$tools" | awk 'END { print int($4 / 1048576) }')" -ge 12 ]; then
+    bash tests/torch.sh install > "$logs/install_torch.log" 2>&1 &
+    torch_installed=$!
+fi
+
 # Style
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --release --workspace --all-targets --locked -- -D warnings
@@ -139,9 +145,10 @@ else
     skip "the package slicer-core cannot be installed: nothing of the extension of 3D Slicer is tested"
 fi
 
-# The libtorch plugin: its environment takes 7 GB, so only where there is room
-if [ -x "$venv/bin/python" ] && [ "$(df -Pk "$tools" | awk 'END { print int($4 / 1048576) }')" -ge 12 ] &&
+# The libtorch plugin
+if [ -n "${torch_installed:-}" ] && [ -x "$venv/bin/python" ] &&
     "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps -d "$tools/probe" packaging > /dev/null 2>&1; then
+    wait "$torch_installed"
     ADAPTMEDSEG_LIBRARY_DIR=$CARGO_TARGET_DIR/release step "libtorch plugin" bash tests/torch.sh
     # Metrics and shifts as MONAI and TorchIO have them: both need torch.
     torch=${ADAPTMEDSEG_TORCH_VENV:-$tools/torch-venv}/bin/python

@@ -6,6 +6,8 @@
 #   ADAPTMEDSEG_OTHER_TORCH  a Python with another torch (default: a copy of a library of torch stands in for it)
 #   ADAPTMEDSEG_LIBRARY_DIR  folder of the built libadaptmedseg and command (default: target/release)
 #   CARGO_TARGET_DIR         where cargo builds (default: target)
+#
+# tests/torch.sh install: only the environment.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1
@@ -42,6 +44,10 @@ install() {
     "$venv/bin/python" -c 'import torch; assert torch.__version__.split("+")[0] == "2.9.0"' 2>/dev/null && return
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check torch==2.9.0 numpy setuptools
 }
+if [[ ${1:-} == install ]]; then
+    install
+    exit
+fi
 check "PyTorch 2.9.0" install
 ((failed == 0)) || finish
 

@@ -151,6 +151,11 @@ pub(crate) fn model_prompts(
         Some(text) => Some(text.get::<Tensor<2>>().ok_or_else(|| foreign("a text"))?.clone()),
         None => None,
     };
+    for (what, given) in [("mask", &prompts.mask), ("prior", &prompts.prior)] {
+        if let Some(given) = given {
+            check_voxels(what, given.len(), config.image_encoder.image_size)?;
+        }
+    }
     let dense = config.prompt_encoder.dense.then(|| {
         let &WindowPrompts { ref points, bounding_box, ref mask, ref prior, .. } = prompts;
         let size = config.image_encoder.image_size;
@@ -174,11 +179,17 @@ pub(crate) fn image_tensor(window: &[f32], config: &ModelConfig, device: &Device
 
 /// Voxels of a window as a tensor, `[1, 1, D, H, W]`.
 pub(crate) fn window_tensor(window: &[f32], size: [usize; 3], device: &Device) -> Result<Tensor<5>> {
+    check_voxels("window", window.len(), size)?;
     let [depth, height, width] = size;
-    if window.len() != depth * height * width {
-        return Err(Error::Internal(format!("a window of {} voxels, not {depth}x{height}x{width}", window.len())));
-    }
     Ok(Tensor::from_data(TensorData::new(window.to_vec(), [1, 1, depth, height, width]), device))
+}
+
+/// That there are as many voxels as a window has.
+fn check_voxels(what: &str, voxels: usize, [depth, height, width]: [usize; 3]) -> Result<()> {
+    if voxels == depth * height * width {
+        return Ok(());
+    }
+    Err(Error::Internal(format!("a {what} of {voxels} voxels, not {depth}x{height}x{width}")))
 }
 
 /// The elements of a tensor on the host.

@@ -8,12 +8,16 @@
 //! averaged.
 
 use crate::error::{Error, Result};
+use explain::Explanations;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use std::f32::consts::PI;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::LazyLock;
+
+mod body;
+mod explain;
+
+pub use body::body_box;
 
 /// Cells along each axis of a box.
 pub const GRID: usize = 12;
@@ -32,15 +36,6 @@ const CUT_COST: f32 = 2.0;
 const NEAREST: usize = 400;
 /// Of these, how many that explain the intensities best are bent.
 const BENT: usize = 60;
-/// What the share of a shape that the intensities explain adds to the logarithm of its weight.
-const EXPLAINED: f32 = 25.0;
-/// How far each way of bending moves the middle of a shape, in cells, first and then; and what the square of it takes from
-/// the logarithm of the weight.
-const BENDS: [f32; 2] = [1.5, 0.75];
-const BENT_COST: f32 = 0.45;
-/// Bins of equal size that the intensities of a box are put into.
-const BINS: usize = 16;
-
 /// A box and where it lies, axes (d, h, w) of a body that stands upright: feet first, back first, left first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoxPlace {
@@ -189,7 +184,8 @@ impl Atlas {
     ) -> Vec<f32> {
         let low: [f32; 3] = std::array::from_fn(|axis| corners[axis] - 0.5);
         let edges: [f32; 3] = std::array::from_fn(|axis| (corners[axis + 3] + 0.5 - low[axis]).max(1e-3));
-        let cells = self.cells(&bins(&cells_of(window, size, low, edges)), place, among);
+        let explanations = Explanations::new(&cells_of(window, size, low, edges));
+        let cells = self.cells(&explanations, place, among);
         let axes: [Vec<(usize, f32)>; 3] = std::array::from_fn(|axis| {
             let cell = |index: usize| (index as f32 - low[axis]) / edges[axis] * GRID as f32;
             let inside = |at: &(usize, f32)| (0.0..=GRID as f32).contains(&at.1);
@@ -210,8 +206,8 @@ impl Atlas {
         out
     }
 
-    /// How likely each cell is filled, given the bins of its intensities.
-    fn cells(&self, bins: &[u8], place: &BoxPlace, among: Range<usize>) -> Vec<f32> {
+    /// How likely each cell is filled.
+    fn cells(&self, explanations: &Explanations, place: &BoxPlace, among: Range<usize>) -> Vec<f32> {
         let both = [(false, *place), (true, place.mirrored())];
         let mut nearest: Vec<(f32, usize, bool)> = both
             .iter()
@@ -221,13 +217,11 @@ impl Atlas {
             .collect();
         nearest.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         nearest.truncate(NEAREST);
-        let explanations = Explanations::new(bins);
         let mut shapes: Vec<(f32, f32, Vec<u8>)> = nearest
             .into_iter()
             .map(|(distance, index, mirrored)| {
                 let shape = expanded(&self.shapes[index], mirrored);
-                let explained = EXPLAINED * explanations.of(&shape);
-                (explained - distance / 2.0, distance, shape)
+                (explanations.weight(&shape) - distance / 2.0, distance, shape)
             })
             .collect();
         shapes.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -235,8 +229,8 @@ impl Atlas {
         let shapes: Vec<(f32, Vec<u8>)> = shapes
             .into_iter()
             .map(|(_, distance, shape)| {
-                let (explained, shape) = explanations.bent(&shape);
-                (explained - distance / 2.0, shape)
+                let (weight, shape) = explanations.bent(&shape);
+                (weight - distance / 2.0, shape)
             })
             .collect();
         let most = shapes.iter().map(|(weight, _)| *weight).fold(f32::NEG_INFINITY, f32::max);
@@ -256,116 +250,6 @@ impl Atlas {
 fn expanded(shape: &[u8; BYTES], mirrored: bool) -> Vec<u8> {
     let bit = |cell: usize| shape[cell / 8] >> (cell % 8) & 1;
     (0..CELLS).map(|cell| bit(if mirrored { cell - cell % GRID + GRID - 1 - cell % GRID } else { cell })).collect()
-}
-
-/// How much of a shape the intensities in a box explain.
-struct Explanations<'a> {
-    bins: &'a [u8],
-    /// Cells of each bin.
-    totals: [u32; BINS],
-}
-
-impl<'a> Explanations<'a> {
-    fn new(bins: &'a [u8]) -> Self {
-        let mut totals = [0; BINS];
-        bins.iter().for_each(|&bin| totals[usize::from(bin)] += 1);
-        Self { bins, totals }
-    }
-
-    /// The share of what there is to know of a shape, which cells are filled, that the intensities tell: mutual information
-    /// by entropy, from 0 to 1.
-    fn of(&self, shape: &[u8]) -> f32 {
-        let mut inside = [0; BINS];
-        shape.iter().zip(self.bins).for_each(|(&filled, &bin)| inside[usize::from(bin)] += u32::from(filled));
-        self.of_counts(&inside)
-    }
-
-    /// The same by how many cells of each bin a shape fills.
-    fn of_counts(&self, inside: &[u32; BINS]) -> f32 {
-        let share = inside.iter().sum::<u32>() as f32 / CELLS as f32;
-        let term = |share: f32| if share > 0.0 { -share * share.ln() } else { 0.0 };
-        let entropy = |share: f32| term(share) + term(1.0 - share);
-        let whole = entropy(share);
-        if whole <= 0.0 {
-            return 0.0;
-        }
-        let rest = inside.iter().zip(&self.totals).filter(|(_, total)| **total > 0);
-        let rest: f32 =
-            rest.map(|(&inside, &total)| total as f32 / CELLS as f32 * entropy(inside as f32 / total as f32)).sum();
-        ((whole - rest) / whole).max(0.0)
-    }
-
-    /// A shape bent within its box until the intensities explain it best, step by step, and the logarithm of its weight.
-    fn bent(&self, shape: &[u8]) -> (f32, Vec<u8>) {
-        let mut amounts = vec![0.0f32; WAYS.len()];
-        let mut offsets = [(); 3].map(|()| vec![0.0f32; CELLS]);
-        // Where each cell's value comes from.
-        let mut sources: Vec<usize> = (0..CELLS).collect();
-        let mut best = EXPLAINED * self.of(shape);
-        for step in BENDS {
-            for (way, (axis, pattern)) in WAYS.iter().enumerate() {
-                for step in [step, -step] {
-                    let by = |cell: usize| offsets[*axis][cell] + step * pattern[cell];
-                    let source = |cell: usize| moved(sources[cell], *axis, coordinate(cell, *axis) as f32 + by(cell));
-                    let mut inside = [0; BINS];
-                    self.bins
-                        .iter()
-                        .enumerate()
-                        .for_each(|(cell, &bin)| inside[usize::from(bin)] += u32::from(shape[source(cell)]));
-                    let amount = amounts[way] + step;
-                    let squares: f32 = amounts.iter().map(|amount| amount * amount).sum();
-                    let squares = squares - amounts[way] * amounts[way] + amount * amount;
-                    let weight = EXPLAINED * self.of_counts(&inside) - BENT_COST * squares;
-                    if weight > best {
-                        best = weight;
-                        amounts[way] = amount;
-                        sources = (0..CELLS).map(source).collect();
-                        offsets[*axis] = (0..CELLS).map(by).collect();
-                    }
-                }
-            }
-        }
-        (best, sources.into_iter().map(|source| shape[source]).collect())
-    }
-}
-
-/// How far a cell lies along an axis.
-fn coordinate(cell: usize, axis: usize) -> usize {
-    cell / STRIDES[axis] % GRID
-}
-
-/// The cell that lies where another does, but for an axis.
-fn moved(cell: usize, axis: usize, along: f32) -> usize {
-    let along = ((along + 0.5).max(0.0) as usize).min(GRID - 1);
-    cell + along * STRIDES[axis] - coordinate(cell, axis) * STRIDES[axis]
-}
-
-const STRIDES: [usize; 3] = [GRID * GRID, GRID, 1];
-
-/// The ways to bend a shape within its box: the axis along which cells move, and how far each does. The middle moves most,
-/// the box's faces not at all; everywhere alike, or there and back along another axis.
-static WAYS: LazyLock<Vec<(usize, Vec<f32>)>> = LazyLock::new(|| {
-    let along = |cell: usize, axis: usize| (coordinate(cell, axis) as f32 + 0.5) / GRID as f32 * PI;
-    let whole = (0..3).map(|axis| (axis, (0..CELLS).map(|cell| along(cell, axis).sin()).collect()));
-    let pairs = (0..3).flat_map(|axis| (0..3).filter(move |&other| other != axis).map(move |other| (axis, other)));
-    let tilted = pairs.map(|(axis, other)| {
-        (axis, (0..CELLS).map(|cell| along(cell, axis).sin() * along(cell, other).cos()).collect())
-    });
-    whole.chain(tilted).collect()
-});
-
-/// For each cell which of equally many its intensity is among; equal intensities are among the same.
-fn bins(cells: &[f32]) -> Vec<u8> {
-    let mut order: Vec<usize> = (0..cells.len()).collect();
-    order.sort_by(|&a, &b| cells[a].total_cmp(&cells[b]));
-    let mut bins = vec![0; cells.len()];
-    let mut rank = 0;
-    for equal in order.chunk_by(|&a, &b| cells[a] == cells[b]) {
-        let bin = (rank + equal.len() / 2) * BINS / CELLS;
-        equal.iter().for_each(|&cell| bins[cell] = bin as u8);
-        rank += equal.len();
-    }
-    bins
 }
 
 /// The means of a window over the cells of a box, from eight places in each.
@@ -402,76 +286,6 @@ fn interpolated(data: &[f32], size: [usize; 3], place: [f32; 3]) -> f32 {
     };
     let (near, far) = (plane(d.0), plane(d.1));
     near + d.2 * (far - near)
-}
-
-/// Samples of an image along its longest axis that the body is looked for in.
-const BODY_SAMPLES: usize = 96;
-/// Bins of the image's histogram.
-const BODY_BINS: usize = 64;
-/// The part of Otsu's threshold that a voxel of the body is above: dark tissue counts too.
-const BODY_SHARE: f32 = 0.6;
-
-/// The box of the body in an image, by its faces (d, h, w) in voxels: the largest connected part above a share of Otsu's
-/// threshold. `image` is row-major (D, H, W), from 0 to 1.
-pub fn body_box(image: &[f32], size: [usize; 3]) -> [[f32; 3]; 2] {
-    let step = size.map(|size| size.div_ceil(BODY_SAMPLES));
-    let count: [usize; 3] = std::array::from_fn(|axis| size[axis].div_ceil(step[axis]));
-    let place = |index: usize| [index / (count[1] * count[2]), index / count[2] % count[1], index % count[2]];
-    let samples: Vec<f32> = (0..count.iter().product())
-        .map(|index| {
-            let [d, h, w] = place(index);
-            image[(d * step[0] * size[1] + h * step[1]) * size[2] + w * step[2]]
-        })
-        .collect();
-    let threshold = BODY_SHARE * otsu(&samples);
-    let strides = [count[1] * count[2], count[2], 1];
-    let mut free: Vec<bool> = samples.iter().map(|&value| value > threshold).collect();
-    let (mut largest, mut found) = (0, [[0; 3], count.map(|count| count - 1)]);
-    let mut open = Vec::new();
-    for start in 0..free.len() {
-        if !std::mem::take(&mut free[start]) {
-            continue;
-        }
-        open.push(start);
-        let (mut voxels, mut low, mut high) = (0, count, [0; 3]);
-        while let Some(index) = open.pop() {
-            voxels += 1;
-            let at = place(index);
-            for axis in 0..3 {
-                (low[axis], high[axis]) = (low[axis].min(at[axis]), high[axis].max(at[axis]));
-                let before = (at[axis] > 0).then(|| index - strides[axis]);
-                let after = (at[axis] + 1 < count[axis]).then(|| index + strides[axis]);
-                for next in before.into_iter().chain(after) {
-                    if std::mem::take(&mut free[next]) {
-                        open.push(next);
-                    }
-                }
-            }
-        }
-        if voxels > largest {
-            (largest, found) = (voxels, [low, high]);
-        }
-    }
-    let [low, high] = found;
-    [
-        std::array::from_fn(|axis| (low[axis] * step[axis]) as f32 - 0.5),
-        std::array::from_fn(|axis| ((high[axis] + 1) * step[axis]).min(size[axis]) as f32 - 0.5),
-    ]
-}
-
-/// The threshold that parts values from 0 to 1 into two classes with the least variance within them (Otsu, 1979).
-fn otsu(values: &[f32]) -> f32 {
-    let mut histogram = [0.0f64; BODY_BINS];
-    values.iter().for_each(|&value| histogram[((value * BODY_BINS as f32) as usize).min(BODY_BINS - 1)] += 1.0);
-    let moment = |bins: &[f64], first: usize| -> (f64, f64) {
-        bins.iter().enumerate().fold((0.0, 0.0), |(count, sum), (bin, n)| (count + n, sum + n * (first + bin) as f64))
-    };
-    let between = |cut: usize| {
-        let ((below, below_sum), (above, above_sum)) = (moment(&histogram[..cut], 0), moment(&histogram[cut..], cut));
-        if below == 0.0 || above == 0.0 { 0.0 } else { below * above * (below_sum / below - above_sum / above).powi(2) }
-    };
-    let best = (1..BODY_BINS).max_by(|&a, &b| between(a).total_cmp(&between(b)).then(b.cmp(&a))).unwrap_or(1);
-    best as f32 / BODY_BINS as f32
 }
 
 #[cfg(test)]
@@ -516,6 +330,39 @@ mod tests {
     }
 
     #[test]
+    fn a_shape_is_known_on_the_other_side_of_the_body_too() {
+        let (place, cells) = half(2, 50.0);
+        let atlas = Atlas::new([(BoxPlace { offset: [0.1, 0.2], ..place }, cells)]);
+        let flat = vec![0.5; 24 * 24 * 24];
+        for (side, [inside, outside]) in [(0.2, [[12, 12, 5], [12, 12, 18]]), (-0.2, [[12, 12, 18], [12, 12, 5]])] {
+            let prior = atlas.prior(&flat, SIZE, &CORNERS, &BoxPlace { offset: [0.1, side], ..place }, 0..1);
+            assert!(value(&prior, inside) > 0.99 && value(&prior, outside) < 0.01, "{side}");
+        }
+    }
+
+    #[test]
+    fn a_shape_is_bent_to_what_the_image_shows() {
+        // A rod along d, straight in the atlas; in the image its middle lies three voxels further along h.
+        let at = |cell: usize| [cell / (GRID * GRID), cell / GRID % GRID, cell % GRID];
+        let straight = (0..CELLS).map(|cell| at(cell)[1..].iter().all(|along| (5..7).contains(along))).collect();
+        let place = BoxPlace { edges: [50.0; 3], offset: [0.0; 2], cut: [false; 2] };
+        let atlas = Atlas::new([(place, straight)]);
+        let middle = |d: usize| 12.0 + 3.0 * ((d as f32 - 3.5) / 16.0 * std::f32::consts::PI).sin().max(0.0);
+        let window: Vec<f32> = (0..24 * 24 * 24)
+            .map(|index| {
+                let (d, h, w) = (index / 576, index / 24 % 24, index % 24);
+                if (h as f32 + 0.5 - middle(d)).abs() < 1.5 && (w as f32 - 11.5).abs() < 1.5 { 0.9 } else { 0.1 }
+            })
+            .collect();
+        let prior = atlas.prior(&window, SIZE, &CORNERS, &place, 0..1);
+        assert!(value(&prior, [12, 14, 12]) > 0.9 && value(&prior, [12, 11, 12]) < 0.1);
+        assert!(value(&prior, [4, 12, 12]) > 0.9 && value(&prior, [4, 15, 12]) < 0.1);
+        // Where the image shows nothing it stays as it is.
+        let prior = atlas.prior(&vec![0.5; window.len()], SIZE, &CORNERS, &place, 0..1);
+        assert!(value(&prior, [12, 12, 12]) > 0.9 && value(&prior, [12, 15, 12]) < 0.1);
+    }
+
+    #[test]
     fn an_atlas_comes_back_from_its_file_and_another_file_is_refused() {
         let atlas = Atlas::new([half(0, 50.0), half(1, 200.0)]);
         let path = Path::new("anatomy.safetensors");
@@ -526,21 +373,6 @@ mod tests {
         let mut broken = atlas.clone();
         broken.places[1].edges[0] = f32::NAN;
         assert!(Atlas::from_bytes(&broken.to_bytes(), path).is_err());
-    }
-
-    #[test]
-    fn the_body_is_the_largest_bright_part() {
-        let size = [10, 40, 200];
-        let image: Vec<f32> = (0..10 * 40 * 200)
-            .map(|index| {
-                let (h, w) = (index / 200 % 40, index % 200);
-                let body = (10..30).contains(&h) && (50..150).contains(&w);
-                let table = h == 36;
-                if body { if (80..120).contains(&w) { 0.4 } else { 0.9 } } else { if table { 0.8 } else { 0.02 } }
-            })
-            .collect();
-        // Every third column is looked at.
-        assert_eq!(body_box(&image, size), [[-0.5, 9.5, 50.5], [9.5, 29.5, 149.5]]);
     }
 
     #[test]

@@ -32,10 +32,8 @@ const REACH: f32 = 2.0;
 const CHANGE_COST: f32 = 0.5;
 const CROSSING_COST: f32 = 2.0;
 
-/// Maps whose best region is a proposal, the image and its flatness, and how sure it is: a mask is 1. On labelled scans these
-/// two were better alone, and 0.75 about as good as 0.5 and 1: the surer, the better for organs that differ from all around
-/// them, and the worse for boxes that do not fit.
-const PROPOSING: [usize; 2] = [0, 2];
+/// How sure a proposal is: a mask is 1. On labelled scans 0.75 was about as good as 0.5 and 1: the surer, the better for organs
+/// that differ from all around them, and the worse for boxes that do not fit.
 const PROPOSAL: f32 = 0.75;
 
 const IMAGE: usize = 0;
@@ -84,7 +82,8 @@ pub struct DenseInput<'a> {
     pub mask: Option<&'a [f32]>,
     /// What an atlas expects, of the window's size, from 0 to 1: see [`Atlas`](crate::anatomy::Atlas).
     pub prior: Option<&'a [f32]>,
-    /// Whether a box without a mask is taken with a proposal: the best connected region of the image, or of how flat it is.
+    /// Whether a box without a mask is taken with a proposal: of the maps' best connected regions the one that fits the box,
+    /// and what an atlas expects in it, best.
     pub propose: bool,
 }
 
@@ -210,10 +209,10 @@ impl DenseInput<'_> {
         });
         let found: Vec<(Vec<f32>, Vec<f32>)> = found.collect();
         if self.propose && self.mask.is_none() && self.bounding_box.is_some() {
-            let score = |map: usize| found[map].1.iter().copied().fold(0.0, f32::max);
-            let [first, second] = PROPOSING.map(score);
-            let best = &found[PROPOSING[usize::from(second > first)]].1;
-            if first.max(second) > 0.0 {
+            let rated = found.iter().map(|(_, best)| (self.worth(best), best));
+            if let Some((worth, best)) = rated.max_by(|a, b| a.0.total_cmp(&b.0))
+                && worth > 0.0
+            {
                 for (voxel, &best) in out.chunks_exact_mut(INPUT_CHANNELS).zip(best) {
                     voxel[MASK] = if best > 0.0 { PROPOSAL } else { -PROPOSAL };
                 }
@@ -225,6 +224,18 @@ impl DenseInput<'_> {
                 voxel[REGIONS + 2 * index + 1] = best;
             }
         }
+    }
+
+    /// What a region is worth as a proposal: its score, by the Dice of the region and what an atlas expects, where that is
+    /// known.
+    fn worth(&self, region: &[f32]) -> f32 {
+        let score = region.iter().copied().fold(0.0, f32::max);
+        let Some(prior) = self.prior else { return score };
+        let (both, sum) = region.iter().zip(prior).fold((0.0, 0.0), |(both, sum), (&region, &prior)| {
+            let inside = f32::from(region > 0.0);
+            (both + inside * prior, sum + inside + prior)
+        });
+        score * 2.0 * both / sum.max(1e-6)
     }
 
     /// The planes of each axis between those at its ends that are zero throughout: these lie outside the scan.
@@ -380,6 +391,11 @@ mod tests {
         (0..8 * 8 * 16).map(|index| if index % 16 < 8 { 0.8 } else { 0.2 }).collect()
     }
 
+    /// A window and no prompts.
+    fn input(window: &[f32]) -> DenseInput<'_> {
+        DenseInput { window, size: SIZE, points: &[], bounding_box: None, mask: None, prior: None, propose: false }
+    }
+
     fn channel(volume: &[f32], channel: usize, [d, h, w]: [usize; 3]) -> f32 {
         volume[((d * 8 + h) * 16 + w) * INPUT_CHANNELS + channel]
     }
@@ -388,15 +404,7 @@ mod tests {
     fn a_point_tells_what_it_lies_in_from_the_rest() {
         let window = halves();
         let points = [([4.0, 4.0, 3.0], 1), ([4.0, 4.0, 12.0], 0)];
-        let input = DenseInput {
-            window: &window,
-            size: SIZE,
-            points: &points,
-            bounding_box: None,
-            mask: None,
-            prior: None,
-            propose: false,
-        };
+        let input = DenseInput { points: &points, ..input(&window) };
         let volume = input.volume();
         assert_eq!(channel(&volume, POSITIVE, [4, 4, 3]), 1.0);
         assert_eq!(channel(&volume, NEGATIVE, [4, 4, 12]), 1.0);
@@ -417,15 +425,7 @@ mod tests {
     fn a_box_is_a_cube_with_an_ellipsoid_in_it() {
         let window = halves();
         let corners = Some([2.0, 2.0, 2.0, 5.0, 5.0, 7.0]);
-        let input = DenseInput {
-            window: &window,
-            size: SIZE,
-            points: &[],
-            bounding_box: corners,
-            mask: None,
-            prior: None,
-            propose: false,
-        };
+        let input = DenseInput { bounding_box: corners, ..input(&window) };
         let volume = input.volume();
         assert_eq!(
             [[2, 2, 2], [5, 5, 7], [1, 2, 2], [5, 5, 8]].map(|at| channel(&volume, CUBE, at)),
@@ -446,15 +446,7 @@ mod tests {
         };
         let window: Vec<f32> = (0..8 * 8 * 16).map(|index| if on_ring(index) { 0.9 } else { 0.1 }).collect();
         let corners = Some([0.0, 1.0, 3.0, 7.0, 6.0, 12.0]);
-        let input = DenseInput {
-            window: &window,
-            size: SIZE,
-            points: &[],
-            bounding_box: corners,
-            mask: None,
-            prior: None,
-            propose: false,
-        };
+        let input = DenseInput { bounding_box: corners, ..input(&window) };
         let volume = input.volume();
         let (ring, beside, outside) = ([4, 2, 8], [4, 1, 8], [4, 0, 8]);
         let [ring, beside, outside] = [ring, beside, outside].map(|at| channel(&volume, ENCLOSED, at));
@@ -486,18 +478,10 @@ mod tests {
         };
         let window: Vec<f32> = (0..8 * 8 * 16).map(grey).collect();
         let corners = Some([0.0, 2.0, 4.0, 7.0, 5.0, 11.0]);
-        let input = DenseInput {
-            window: &window,
-            size: SIZE,
-            points: &[],
-            bounding_box: corners,
-            mask: None,
-            prior: None,
-            propose: false,
-        };
+        let input = DenseInput { bounding_box: corners, ..input(&window) };
         let volume = input.volume();
         let best = |pair: usize| channel(&volume, REGIONS + 2 * pair + 1, [4, 3, 8]);
-        // Of the image and its flatness the better one is proposed, where that is wanted.
+        // The best one is proposed, where that is wanted.
         assert_eq!(channel(&volume, MASK, [4, 3, 8]), 0.0);
         let proposed = DenseInput { propose: true, ..input }.volume();
         assert_eq!([[4, 3, 8], [4, 0, 0]].map(|at| channel(&proposed, MASK, at)), [PROPOSAL, -PROPOSAL]);
@@ -510,18 +494,34 @@ mod tests {
     }
 
     #[test]
+    fn what_an_atlas_does_not_expect_is_not_proposed() {
+        // Two blocks fill the box alike, a bright one and a dark one.
+        let block =
+            |index: usize| ((2..6).contains(&(index / 16 % 8))).then_some(index % 16 / 4).filter(|&part| part % 3 != 0);
+        let window: Vec<f32> =
+            (0..8 * 8 * 16).map(|index| block(index).map_or(0.5, |part| if part == 1 { 0.9 } else { 0.1 })).collect();
+        let prior = |wanted| -> Vec<f32> {
+            (0..8 * 8 * 16).map(|index| f32::from(u8::from(block(index) == Some(wanted)))).collect()
+        };
+        let input = DenseInput { bounding_box: Some([0.0, 2.0, 4.0, 7.0, 5.0, 11.0]), propose: true, ..input(&window) };
+        let region: Vec<f32> = prior(1).iter().map(|inside| 0.4 * inside).collect();
+        assert_eq!(input.worth(&region), 0.4);
+        for wanted in [1, 2] {
+            let prior = prior(wanted);
+            let with = DenseInput { prior: Some(&prior), ..input };
+            assert_eq!(with.worth(&region), if wanted == 1 { 0.4 } else { 0.0 });
+            let volume = with.volume();
+            let proposed = [5, 9].map(|w| channel(&volume, MASK, [4, 3, w]));
+            assert_eq!(proposed[wanted - 1], PROPOSAL, "{wanted}: {proposed:?}");
+            assert_eq!(proposed[2 - wanted], -PROPOSAL, "{wanted}: {proposed:?}");
+        }
+    }
+
+    #[test]
     fn planes_of_zeros_at_the_ends_lie_outside_the_scan() {
         let mut window = halves();
         window[..2 * 8 * 16].fill(0.0);
-        let input = DenseInput {
-            window: &window,
-            size: SIZE,
-            points: &[],
-            bounding_box: None,
-            mask: None,
-            prior: None,
-            propose: false,
-        };
+        let input = input(&window);
         assert_eq!(input.in_scan(), [2..8, 0..8, 0..16]);
         let nothing = vec![0.0; window.len()];
         assert_eq!(DenseInput { window: &nothing, ..input }.in_scan(), [0..8, 0..8, 0..16]);
@@ -531,15 +531,7 @@ mod tests {
     fn what_an_atlas_expects_is_a_channel_of_its_own() {
         let (window, corners) = (vec![0.5; SIZE.iter().product()], Some([2.0, 2.0, 2.0, 5.0, 5.0, 5.0]));
         let prior: Vec<f32> = (0..window.len()).map(|index| index as f32 / window.len() as f32).collect();
-        let without = DenseInput {
-            window: &window,
-            size: SIZE,
-            points: &[],
-            bounding_box: corners,
-            mask: None,
-            prior: None,
-            propose: true,
-        };
+        let without = DenseInput { bounding_box: corners, propose: true, ..input(&window) };
         let with = DenseInput { prior: Some(&prior), ..without }.volume();
         let without = without.volume();
         let voxels = |volume: Vec<f32>| volume.chunks_exact(INPUT_CHANNELS).map(<[f32]>::to_vec).collect::<Vec<_>>();
@@ -554,15 +546,7 @@ mod tests {
         let window = vec![0.5; 8 * 8 * 16];
         let mask = vec![0.0; window.len()];
         for mask in [None, Some(&mask[..])] {
-            let input = DenseInput {
-                window: &window,
-                size: SIZE,
-                points: &[],
-                bounding_box: None,
-                mask,
-                prior: None,
-                propose: false,
-            };
+            let input = DenseInput { mask, ..input(&window) };
             assert!(input.volume().iter().all(|value| value.is_finite()));
         }
     }

@@ -94,6 +94,28 @@ pub fn refusals(target: &Target) {
     drop(embedding);
 }
 
+/// A previous mask or an atlas' expectation of the wrong size is named, and what fits is taken afterwards.
+///
+/// # Panics
+/// Where it is not.
+pub fn volumes_that_do_not_fit(target: &Target) {
+    let engine = target.open(&ModelSource::of(&ModelFolder::builtin().expect("it is built in")));
+    let whole = window(engine.as_ref(), 0);
+    let embedding = engine.encode_image(&whole, None).expect("a window");
+    let boxed = || WindowPrompts { points: Vec::new(), ..crate::prompts() };
+    let short = Some(vec![0.5; whole.len() - 1]);
+    for (what, prompts) in [
+        ("mask", WindowPrompts { mask: short.clone(), ..boxed() }),
+        ("prior", WindowPrompts { prior: short, ..boxed() }),
+    ] {
+        let error = engine.decode(&embedding, &prompts, None).map(drop).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains("voxels"), "{error}");
+    }
+    let fits = Some(vec![0.5; whole.len()]);
+    let prompts = WindowPrompts { mask: fits.clone(), prior: fits, ..boxed() };
+    engine.decode(&embedding, &prompts, None).expect("volumes of the window's size");
+}
+
 /// A plugin without texts, adapters or training says so, instead of crashing.
 ///
 /// # Panics

@@ -11,7 +11,7 @@ mod sessions;
 mod shortage;
 
 pub use compute::{adapters, concurrent_calls, embeddings, texts};
-pub use contract::{about, memory, refusals, what_is_missing_is_said};
+pub use contract::{about, memory, refusals, volumes_that_do_not_fit, what_is_missing_is_said};
 pub use learn::{finetune_as_flex, states, weights_as_flex};
 pub use sessions::{builtin_masks, cancelling};
 pub use shortage::too_little_memory;

@@ -14,6 +14,7 @@ suite::suite!(
     Some(target());
     about,
     refusals,
+    volumes_that_do_not_fit,
     embeddings,
     concurrent_calls,
     texts,

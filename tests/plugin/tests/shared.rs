@@ -23,6 +23,7 @@ suite::suite!(
     target();
     about,
     refusals,
+    volumes_that_do_not_fit,
     embeddings,
     concurrent_calls,
     texts,
