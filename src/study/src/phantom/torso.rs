@@ -2,7 +2,8 @@
 //! front.
 //!
 //! Sizes and places are those of an adult as anatomy textbooks give them, each varied by itself. None is measured from a scan,
-//! but a few (the last ribs, the spinal canal, the adrenal glands) were corrected by eye beside one.
+//! but a few (ribs and costal cartilages, the spinal canal, the first sacral vertebra, the adrenal glands) were corrected by eye
+//! beside one.
 
 use super::body::{Body, SIDES};
 use super::noise::Noise;
