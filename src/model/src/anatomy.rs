@@ -342,24 +342,30 @@ mod tests {
 
     #[test]
     fn a_shape_is_bent_to_what_the_image_shows() {
-        // A rod along d, straight in the atlas; in the image its middle lies three voxels further along h.
+        // A plate across h, upright in the atlas; in the image its lower end lies further along h than its upper end.
         let at = |cell: usize| [cell / (GRID * GRID), cell / GRID % GRID, cell % GRID];
-        let straight = (0..CELLS).map(|cell| at(cell)[1..].iter().all(|along| (5..7).contains(along))).collect();
+        let upright = (0..CELLS).map(|cell| (4..8).contains(&at(cell)[1])).collect();
         let place = BoxPlace { edges: [50.0; 3], offset: [0.0; 2], cut: [false; 2] };
-        let atlas = Atlas::new([(place, straight)]);
-        let middle = |d: usize| 12.0 + 3.0 * ((d as f32 - 3.5) / 16.0 * std::f32::consts::PI).sin().max(0.0);
+        let atlas = Atlas::new([(place, upright)]);
+        let middle = |d: usize| 12.0 + 2.0 * ((d as f32 - 3.5) / 16.0 * std::f32::consts::PI).cos();
         let window: Vec<f32> = (0..24 * 24 * 24)
             .map(|index| {
-                let (d, h, w) = (index / 576, index / 24 % 24, index % 24);
-                if (h as f32 + 0.5 - middle(d)).abs() < 1.5 && (w as f32 - 11.5).abs() < 1.5 { 0.9 } else { 0.1 }
+                let (d, h) = (index / 576, index / 24 % 24);
+                if (h as f32 + 0.5 - middle(d)).abs() < 2.7 { 0.9 } else { 0.1 }
             })
             .collect();
         let prior = atlas.prior(&window, SIZE, &CORNERS, &place, 0..1);
-        assert!(value(&prior, [12, 14, 12]) > 0.9 && value(&prior, [12, 11, 12]) < 0.1);
-        assert!(value(&prior, [4, 12, 12]) > 0.9 && value(&prior, [4, 15, 12]) < 0.1);
+        for (inside, outside) in [([5, 15, 12], [5, 9, 12]), ([18, 9, 12], [18, 14, 12])] {
+            let found = [inside, outside].map(|at| value(&prior, at));
+            assert!(found[0] > 0.7 && found[1] < 0.3, "{found:?}");
+        }
         // Where the image shows nothing it stays as it is.
         let prior = atlas.prior(&vec![0.5; window.len()], SIZE, &CORNERS, &place, 0..1);
-        assert!(value(&prior, [12, 12, 12]) > 0.9 && value(&prior, [12, 15, 12]) < 0.1);
+        for d in [5, 18] {
+            assert!(
+                value(&prior, [d, 12, 12]) > 0.9 && value(&prior, [d, 7, 12]).max(value(&prior, [d, 16, 12])) < 0.1
+            );
+        }
     }
 
     #[test]

@@ -494,27 +494,19 @@ mod tests {
     }
 
     #[test]
-    fn what_an_atlas_does_not_expect_is_not_proposed() {
-        // Two blocks fill the box alike, a bright one and a dark one.
-        let block =
-            |index: usize| ((2..6).contains(&(index / 16 % 8))).then_some(index % 16 / 4).filter(|&part| part % 3 != 0);
-        let window: Vec<f32> =
-            (0..8 * 8 * 16).map(|index| block(index).map_or(0.5, |part| if part == 1 { 0.9 } else { 0.1 })).collect();
-        let prior = |wanted| -> Vec<f32> {
-            (0..8 * 8 * 16).map(|index| f32::from(u8::from(block(index) == Some(wanted)))).collect()
-        };
-        let input = DenseInput { bounding_box: Some([0.0, 2.0, 4.0, 7.0, 5.0, 11.0]), propose: true, ..input(&window) };
-        let region: Vec<f32> = prior(1).iter().map(|inside| 0.4 * inside).collect();
-        assert_eq!(input.worth(&region), 0.4);
-        for wanted in [1, 2] {
-            let prior = prior(wanted);
-            let with = DenseInput { prior: Some(&prior), ..input };
-            assert_eq!(with.worth(&region), if wanted == 1 { 0.4 } else { 0.0 });
-            let volume = with.volume();
-            let proposed = [5, 9].map(|w| channel(&volume, MASK, [4, 3, w]));
-            assert_eq!(proposed[wanted - 1], PROPOSAL, "{wanted}: {proposed:?}");
-            assert_eq!(proposed[2 - wanted], -PROPOSAL, "{wanted}: {proposed:?}");
-        }
+    fn what_an_atlas_does_not_expect_is_worth_less() {
+        let window = halves();
+        let prior: Vec<f32> = window.iter().map(|&value| value.round()).collect();
+        let regions = [0.4, 0.2].map(|score| prior.iter().map(|expected| score * expected).collect::<Vec<f32>>());
+        let other: Vec<f32> = prior.iter().map(|expected| 0.9 * (1.0 - expected)).collect();
+        let without = input(&window);
+        assert_eq!([&regions[0], &regions[1], &other].map(|region| without.worth(region)), [0.4, 0.2, 0.9]);
+        let with = DenseInput { prior: Some(&prior), ..without };
+        assert_eq!([&regions[0], &regions[1], &other].map(|region| with.worth(region)), [0.4, 0.2, 0.0]);
+        // Half of what is expected.
+        let half: Vec<f32> =
+            regions[0].iter().enumerate().map(|(at, value)| if at % 32 < 16 { *value } else { 0.0 }).collect();
+        assert!((with.worth(&half) - 0.4 * 2.0 / 3.0).abs() < 1e-6);
     }
 
     #[test]
