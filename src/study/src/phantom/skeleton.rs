@@ -60,7 +60,8 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         std::array::from_fn(|axis| at[0].0[axis] + t * (at[1].0[axis] - at[0].0[axis]))
     };
     first_sacral(body, spine[0].0);
-    let discs = between(body.random, 0.34, 0.42);
+    // Half of a vertebra's height, as a share of the distance to the next: discs are the rest.
+    let share = between(body.random, 0.34, 0.42);
     let first = spine[0].0[2] + height * 0.7;
     // The ends of the lowest ribs that cartilage joins to the sternum, of both sides.
     let mut ends = [Vec::new(), Vec::new()];
@@ -72,7 +73,7 @@ pub(super) fn skeleton<R: Rng>(body: &mut Body<R>) {
         let name = if number < 5 { format!("vertebra L{}", 5 - number) } else { format!("vertebra T{}", 17 - number) };
         let label = body.scene.structure(name, Tissue::Bone);
         vertebrae.push(label);
-        let half = height * discs;
+        let half = height * share;
         let bounds = [[x - size, y - size, z - half], [x + size, y + size, z + half]];
         body.scene.paint(label, bounds, everywhere, |[px, py, pz]| {
             let waist = 0.88 + 0.12 * ((pz - z) / half).powi(2);
