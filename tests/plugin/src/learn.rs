@@ -173,7 +173,8 @@ fn losses(model: &Model, method: Method, freeze_encoder: bool, out: &Path) -> Ve
     let pairs = [pair(0), pair(1), pair(2)];
     let options = FineTuneOptions {
         steps: 4,
-        learning_rate: 1e-3,
+        // Small, for AdamW makes whole steps of gradients that are rounding and no more; the losses still move.
+        learning_rate: 1e-4,
         warmup_steps: 1,
         validate_every: 2,
         checkpoint_every: 2,
