@@ -1,6 +1,6 @@
 //! A volume of labels that shapes are painted into.
 
-use super::noise::Noise;
+use super::noise::{Noise, on_grid};
 use rand::Rng;
 
 /// What a region is made of: decides how it looks in a scan.
@@ -108,18 +108,15 @@ impl Scene {
     ) -> Self {
         let warp = Warp { noise: std::array::from_fn(|_| Noise::new(random)), amplitude, scale };
         let voxels = size.iter().product();
-        let mut places = Vec::with_capacity(voxels);
-        for z in 0..size[2] {
-            for y in 0..size[1] {
-                for x in 0..size[0] {
-                    let index = [x, y, z];
-                    let p: [f32; 3] = std::array::from_fn(|axis| {
-                        (index[axis] as f32 - (size[axis] as f32 - 1.0) / 2.0) * spacing[axis]
-                    });
-                    let by = warp.at(p);
-                    places.push(std::array::from_fn(|axis| p[axis] + by[axis]));
-                }
-            }
+        let along: [Vec<f32>; 3] = std::array::from_fn(|axis| {
+            (0..size[axis]).map(|index| (index as f32 - (size[axis] as f32 - 1.0) / 2.0) * spacing[axis]).collect()
+        });
+        let [nx, ny, _] = size;
+        let mut places: Vec<[f32; 3]> = (0..voxels)
+            .map(|index| [along[0][index % nx], along[1][index / nx % ny], along[2][index / (nx * ny)]])
+            .collect();
+        for (axis, noise) in warp.noise.iter().enumerate() {
+            on_grid(noise, &along, scale, |index, value| places[index][axis] += amplitude * value);
         }
         Self { size, spacing, labels: vec![0; voxels], tissues: vec![background], structures: Vec::new(), places, warp }
     }

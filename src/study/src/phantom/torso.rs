@@ -33,6 +33,9 @@ pub(crate) fn torso(size: [usize; 3], spacing: [f32; 3], middle: f32, random: &m
     body.scene.finished()
 }
 
+/// How far the wall's surfaces lie from smooth ones at most, in millimetres.
+const BUMP: f32 = 6.0;
+
 fn wall<R: Rng>(body: &mut Body<R>) {
     let fat = body.scene.region(Tissue::Fat);
     let muscle = body.scene.region(Tissue::Muscle);
@@ -48,17 +51,28 @@ fn wall<R: Rng>(body: &mut Body<R>) {
             // Wider at the hips and chest than at the waist; the legs part below.
             let height = z - z0;
             let waist = 1.0 + 0.08 * ((height - 60.0) / 120.0).powi(2).min(1.5);
-            let bump = 6.0 * noise.scaled([x, y, z], 90.0);
-            let (a, b) = (a * waist + out + bump, b + out + bump);
-            let across = if height < -170.0 { x.abs() - 75.0 } else { x };
-            let a = if height < -170.0 { a * 0.55 } else { a };
+            let within = |bump: f32| {
+                let (a, b) = (a * waist + out + bump, b + out + bump);
+                let across = if height < -170.0 { x.abs() - 75.0 } else { x };
+                let a = if height < -170.0 { a * 0.55 } else { a };
+                rounded(((across - x0) / a).abs(), ((y - y0 + 10.0) / b).abs())
+            };
             // Over the hips lie muscles of their own.
             let over_hips = height < -35.0 && (y < y0 - 25.0 || (x - x0).abs() > 95.0);
+            // Bumps are only asked for where they decide.
             !(label == muscle && over_hips)
-                && (((across - x0) / a).abs().powf(2.4) + ((y - y0 + 10.0) / b).abs().powf(2.4)) < 1.0
+                && within(BUMP)
+                && (within(-BUMP) || within(BUMP * noise.scaled([x, y, z], 90.0)))
         });
     }
     body.cavity = cavity;
+}
+
+/// Whether a place lies in the superellipse of exponent 2.4 with radii 1: powers are taken near its border alone.
+fn rounded(x: f32, y: f32) -> bool {
+    let larger = x.max(y);
+    // 0.74 to the power of 2.4 is 0.485.
+    larger < 0.74 || larger < 1.0 && x.powf(2.4) + y.powf(2.4) < 1.0
 }
 
 fn chest<R: Rng>(body: &mut Body<R>) {
