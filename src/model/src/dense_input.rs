@@ -34,7 +34,7 @@ const CROSSING_COST: f32 = 2.0;
 
 /// How sure a proposal is: a mask is 1. On labelled scans 0.75 was about as good as 0.5 and 1: the surer, the better for organs
 /// that differ from all around them, and the worse for boxes that do not fit.
-const PROPOSAL: f32 = 0.75;
+pub const PROPOSAL: f32 = 0.75;
 
 const IMAGE: usize = 0;
 const CONTRAST: usize = 1;

@@ -6,7 +6,7 @@
 //! 1505.04597): prompts reach every voxel directly, and masks come out at the window's own resolution.
 
 use crate::config::ModelConfig;
-pub use crate::dense_input::{BEST_REGIONS, DenseInput, INPUT_CHANNELS, channels_without};
+pub use crate::dense_input::{BEST_REGIONS, DenseInput, INPUT_CHANNELS, PROPOSAL, channels_without};
 use crate::linear::Linear;
 use crate::mask_decoder::UpConv;
 use crate::volume_ops::{conv3, gather_blocks, instance_norm_relu, scatter_blocks};

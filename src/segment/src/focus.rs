@@ -73,6 +73,17 @@ impl Frame {
         })
     }
 
+    /// First and last voxel of the crop in it.
+    fn corners(&self, size: Dhw) -> [Dhw; 2] {
+        let half = self.step.map(|step| step / 2.0);
+        let end = |axis: usize| self.start[axis] + (self.count[axis] as f32 - 0.5) * self.step[axis];
+        let clamp = |place: f32, axis: usize| place.round().clamp(0.0, size[axis] as f32 - 1.0) as usize;
+        [
+            std::array::from_fn(|axis| clamp(self.start[axis] - half[axis], axis)),
+            std::array::from_fn(|axis| clamp(end(axis), axis)),
+        ]
+    }
+
     /// Moves the borders of what was restored to the edges of the image, where the window has been: so many voxels at a
     /// time, as the filter holds many copies of them.
     fn follow_edges(&self, logits: &mut [f32], image: &[f32], size: Dhw, slab: usize) {
@@ -184,13 +195,11 @@ impl Frame {
     }
 }
 
-/// What is known of the structure in a window, beside the prompts.
-#[derive(Clone, Copy, Default)]
-struct Known<'a> {
-    /// A previous mask of the window.
-    mask: Option<&'a [f32]>,
-    /// First and last voxel of the crop that it takes: as was prompted, or found.
-    corners: Option<[Dhw; 2]>,
+/// A window of the image, and what an atlas expects in it.
+struct View {
+    frame: Frame,
+    image: Vec<f32>,
+    prior: Option<Vec<f32>>,
 }
 
 /// What of an axis a value is made of: indices and weights.
@@ -332,9 +341,9 @@ impl Session {
             let found = if positive {
                 self.look_around(prepared, placed, report, hooks)?
             } else {
-                let frame = Frame::whole(size, count);
-                self.look(prepared, placed, &frame, Known::default(), report)
-                    .map(|logits| frame.restore(&logits, size, BACKGROUND_LOGIT))?
+                let view = self.view(prepared, Frame::whole(size, count), None);
+                self.look(placed, &view, None, report)
+                    .map(|logits| view.frame.restore(&logits, size, BACKGROUND_LOGIT))?
             };
             let Some(around) = found_and_pointed(&found, size, &placed.points) else {
                 report.notes.push("the zoom-out found nothing to zoom into".into());
@@ -347,22 +356,22 @@ impl Session {
         hooks.step(Stage::ZoomOut, 1, 1)?;
         report.windows_total = 1;
         let passes = self.model.config().inference.passes;
-        let mut frame = Frame::focused(corners, count);
-        let mut mask = before.map(|mask| frame.sample(&mask, size));
+        let mut view = self.view(prepared, Frame::focused(corners, count), Some(corners));
+        let mut mask = before.map(|mask| view.frame.sample(&mask, size));
         let mut logits = Vec::new();
         for pass in 0..passes {
             hooks.step(Stage::ZoomIn, pass, passes)?;
             if pass > 0 && placed.bounding_box.is_some() {
                 mask = Some(logits.iter().map(|&logit| f32::from(logit > 0.0)).collect());
             } else if pass > 0 {
-                let found = frame.restore(&logits, size, BACKGROUND_LOGIT);
+                let found = view.frame.restore(&logits, size, BACKGROUND_LOGIT);
                 corners = found_and_pointed(&found, size, &placed.points).unwrap_or(corners);
-                frame = Frame::focused(corners, count);
-                mask = Some(frame.sample(&as_found(&found), size));
+                view = self.view(prepared, Frame::focused(corners, count), Some(corners));
+                mask = Some(view.frame.sample(&as_found(&found), size));
             }
-            let known = Known { mask: mask.as_deref(), corners: Some(corners) };
-            logits = self.look(prepared, placed, &frame, known, report)?;
+            logits = self.look(placed, &view, mask.take(), report)?;
         }
+        let frame = view.frame;
         report.region = Some(prepared.stored_region(frame.corners(size)));
         hooks.step(Stage::ZoomIn, passes, passes)?;
         let mut logits = frame.restore(&logits, size, BACKGROUND_LOGIT);
@@ -394,7 +403,8 @@ impl Session {
             let wide_enough = (0..3).all(|axis| (high[axis] - low[axis]) as f32 <= 0.8 * extent[axis]);
             if wide_enough {
                 hooks.step(Stage::ZoomOut, 0, 1)?;
-                let logits = self.look(prepared, placed, &frame, Known::default(), report)?;
+                let view = self.view(prepared, frame, None);
+                let logits = self.look(placed, &view, None, report)?;
                 if frame.holds(size) || !runs_out(&logits, &frame, size) {
                     return Ok(frame.restore(&logits, size, BACKGROUND_LOGIT));
                 }
@@ -403,17 +413,26 @@ impl Session {
         }
     }
 
-    /// One window: its logits.
+    /// What is seen through a frame; `corners` are the first and last voxel of the crop that the structure takes, where they
+    /// were prompted or found.
+    fn view(&self, prepared: &Prepared, frame: Frame, corners: Option<[Dhw; 2]>) -> View {
+        let image = frame.sample(&prepared.image, prepared.size);
+        let prior = self.model.atlas().zip(corners).map(|(atlas, corners)| {
+            let (corners, spacing) = (frame.place_box(corners), prepared.spacing.map(|spacing| spacing as f32));
+            frame.expected(atlas, &image, &corners, spacing, prepared.body(), prepared.size[0])
+        });
+        View { frame, image, prior }
+    }
+
+    /// One look, with a previous mask of the window or without: its logits.
     fn look(
         &mut self,
-        prepared: &Prepared,
         placed: &Placed,
-        frame: &Frame,
-        known: Known<'_>,
+        View { frame, image, prior }: &View,
+        mask: Option<Vec<f32>>,
         report: &mut Report,
     ) -> Result<Vec<f32>> {
-        let size = prepared.size;
-        let mut prompts = WindowPrompts {
+        let prompts = WindowPrompts {
             points: placed
                 .points
                 .iter()
@@ -425,29 +444,11 @@ impl Session {
                 .as_ref()
                 .map(|corners| frame.place_box(corners.map(|corner| corner.crop))),
             text: placed.text.clone(),
-            mask: known.mask.map(<[f32]>::to_vec),
-            prior: None,
+            mask,
+            prior: prior.clone(),
         };
-        let window = frame.sample(&prepared.image, size);
-        if let (Some(atlas), Some(corners)) = (self.model.atlas(), known.corners) {
-            let (corners, spacing) = (frame.place_box(corners), prepared.spacing.map(|spacing| spacing as f32));
-            prompts.prior = Some(frame.expected(atlas, &window, &corners, spacing, prepared.body(), size[0]));
-        }
-        let embedding = self.encode(frame.key(), &window, report)?;
+        let embedding = self.encode(frame.key(), image, report)?;
         Ok(self.decode(&embedding, &prompts, report)?.logits)
-    }
-}
-
-impl Frame {
-    /// First and last voxel of the crop in it.
-    fn corners(&self, size: Dhw) -> [Dhw; 2] {
-        let half = self.step.map(|step| step / 2.0);
-        let end = |axis: usize| self.start[axis] + (self.count[axis] as f32 - 0.5) * self.step[axis];
-        let clamp = |place: f32, axis: usize| place.round().clamp(0.0, size[axis] as f32 - 1.0) as usize;
-        [
-            std::array::from_fn(|axis| clamp(self.start[axis] - half[axis], axis)),
-            std::array::from_fn(|axis| clamp(end(axis), axis)),
-        ]
     }
 }
 

@@ -5,7 +5,7 @@ use crate::phantom::{self, Appearance, Kind, Look, PhantomModality, Scene, Tissu
 use crate::random::{Use, generator};
 use adaptmedseg_engine::WindowPrompts;
 use adaptmedseg_model::anatomy::{Atlas, BoxPlace};
-use adaptmedseg_model::dense_prompt::{BEST_REGIONS, DenseInput, INPUT_CHANNELS};
+use adaptmedseg_model::dense_prompt::{BEST_REGIONS, DenseInput, INPUT_CHANNELS, PROPOSAL};
 use adaptmedseg_volume::Reorientation;
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -77,6 +77,8 @@ const OFFSET_ERROR: f32 = 0.05;
 
 /// How often a previous mask is a connected region instead, which may be another structure's.
 const WRONG: f64 = 0.4;
+/// How often a box comes with any map's region for a proposal, not with the best.
+const ANY_PROPOSAL: f64 = 0.3;
 
 /// Draws a sample; `None` where the window came out without the structure.
 pub(crate) fn draw(
@@ -155,6 +157,8 @@ pub(crate) fn draw(
     if kind.ends_with("refined") {
         let region = if random.random_bool(WRONG) { region(&view.image, &prompts, size, random) } else { None };
         prompts.mask = Some(region.unwrap_or_else(|| spoiled(&view.target, size, random)));
+    } else if kind == "box" && random.random_bool(ANY_PROPOSAL) {
+        prompts.mask = region(&view.image, &prompts, size, random).map(|region| as_proposal(&region));
     }
     if let Some(located) = prompts.bounding_box.or_else(|| found_box(&prompts, size))
         && random.random_bool(WITH_PRIOR)
@@ -369,6 +373,11 @@ fn region(image: &[f32], prompts: &WindowPrompts, size: [usize; 3], random: &mut
     mask.contains(&1.0).then_some(mask)
 }
 
+/// A region as sure as a proposal is, from 0 to 1.
+fn as_proposal(region: &[f32]) -> Vec<f32> {
+    region.iter().map(|&inside| 0.5 + PROPOSAL * (inside - 0.5)).collect()
+}
+
 /// A mask as a first attempt might have left it: parts grown, parts shrunk, parts missing.
 fn spoiled(target: &[f32], size: [usize; 3], random: &mut impl Rng) -> Vec<f32> {
     let mut soft = target.to_vec();
@@ -444,10 +453,18 @@ mod tests {
         let atlas = atlas::of_scenes(seed, 0..2);
         let stages: Vec<Stage> = (0..8).map(|index| Stage::new(seed, index)).collect();
         let (mut masks, mut regions, mut right) = (0, 0, 0);
+        let (mut boxes, mut proposed) = (0, 0);
         for number in 0..240 {
             let stage = &stages[number as usize % 8];
             let Some(drawn) = draw(stage, &atlas, size, None, seed, number) else { continue };
+            boxes += usize::from(drawn.kind == "box");
             let Some(mask) = &drawn.prompts.mask else { continue };
+            if drawn.kind == "box" {
+                let [low, high] = [0.0, 1.0].map(|inside| as_proposal(&[inside])[0]);
+                assert!(mask.iter().all(|&value| value == low || value == high) && mask.contains(&high));
+                proposed += 1;
+                continue;
+            }
             // What any map of this window proposes.
             let &WindowPrompts { ref points, bounding_box, .. } = &drawn.prompts;
             let window = &drawn.view.image;
@@ -470,6 +487,8 @@ mod tests {
             (0.5 * WRONG..1.5 * WRONG).contains(&(regions as f64 / masks as f64)),
             "{regions} of {masks} are regions"
         );
+        let share = proposed as f64 / boxes as f64;
+        assert!((0.5 * ANY_PROPOSAL..1.5 * ANY_PROPOSAL).contains(&share), "{proposed} of {boxes} boxes");
     }
 
     #[test]
