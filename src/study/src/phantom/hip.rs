@@ -95,7 +95,7 @@ impl Leaf {
             end: wing.coordinates(end),
             borders: [between(random, -0.95, -0.6), between(random, 0.35, 0.7)],
             length: between(random, 90.0, 112.0),
-            thick: strong * between(random, 12.0, 18.0),
+            thick: strong * between(random, 9.0, 15.0),
             off: wing.thick,
         }
     }
@@ -157,7 +157,7 @@ pub(super) fn pelvis<R: Rng>(body: &mut Body<R>, psoas: [u8; 2]) {
                 let front = fronts[0] + (fronts[1] - fronts[0]) * fibre as f32 / 6.0;
                 let up = (Wing::crest(front) - below).min(45.0);
                 let start = wing.place([out * 0.6, front, up]);
-                let way = wing.place([out + 3.0, front * 0.65, up * 0.4 - 20.0]);
+                let way = wing.place([out + 9.0, front * 0.65, up * 0.4 - 20.0]);
                 vec![(start, wide * 0.7), (way, wide), (end, wide * 0.55)]
             };
             (0..7).map(fibre).collect::<Vec<_>>()
@@ -313,11 +313,14 @@ mod tests {
         // Sideways from the middle of the body.
         for (side, sign) in SIDES {
             let out = |name: &str| sign * (middle(&format!("{side} {name}"))[0] - 54.5);
-            assert!(0.0 < out("iliopsoas") && out("iliopsoas") < out("hip"), "{side}");
-            assert!(out("hip") < out("gluteus minimus") && out("gluteus minimus") < out("gluteus medius"), "{side}");
-            assert!(out("gluteus medius") < 52.0);
+            assert!(0.0 < out("iliopsoas") && out("iliopsoas") < out("femur") && out("hip") < out("femur"), "{side}");
             let back = |name: &str| middle(&format!("{side} {name}"))[1];
             assert!(back("gluteus maximus") < back("hip") && back("hip") < back("iliopsoas"), "{side}");
+            // One upon the other on the outside of the wing, which faces sideways and backwards.
+            let [hip, minimus, medius] =
+                ["hip", "gluteus minimus", "gluteus medius"].map(|name| out(name) - back(name));
+            assert!(hip < minimus && minimus < medius, "{side}: {hip}, {minimus}, {medius}");
+            assert!(out("gluteus medius") < 52.0);
         }
     }
 }
