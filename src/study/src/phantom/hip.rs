@@ -77,47 +77,6 @@ impl Wing {
     }
 }
 
-/// A muscle that lies on the outside of a wing as one leaf, from a curved line on it to a place below.
-struct Leaf {
-    /// The place where it ends, in coordinates of the wing.
-    end: [f32; 3],
-    /// Directions of its rear and front border from there, radians from upwards to the front, and its length.
-    borders: [f32; 2],
-    length: f32,
-    thick: f32,
-    /// How far its inside lies from the plate's middle.
-    off: f32,
-}
-
-impl Leaf {
-    fn new(wing: &Wing, end: [f32; 3], strong: f32, random: &mut impl Rng) -> Self {
-        Self {
-            end: wing.coordinates(end),
-            borders: [between(random, -0.95, -0.6), between(random, 0.35, 0.7)],
-            length: between(random, 90.0, 112.0),
-            thick: strong * between(random, 9.0, 15.0),
-            off: wing.thick,
-        }
-    }
-
-    /// Whether a place lies in it, or no further than `wider` from its faces.
-    fn holds(&self, [out, front, up]: [f32; 3], wider: f32) -> bool {
-        let (front, up) = (front - self.end[1], up - self.end[2]);
-        let (share, angle) = (front.hypot(up) / self.length, front.atan2(up));
-        let [rear, fore] = self.borders;
-        // From one border, -1, to the other.
-        let across = (2.0 * angle - rear - fore) / (fore - rear);
-        let lens = 1.0 - across.powi(4) - share.powi(6);
-        if lens <= 0.0 {
-            return false;
-        }
-        // Thickest in the middle of its way; it comes from the plate and ends on the bone below.
-        let half = 0.5 * self.thick * lens.sqrt() * (0.45 + 2.2 * share * (1.0 - share)) + wider;
-        let middle = self.end[0] + (self.off + 0.4 * self.thick - self.end[0]) * (2.0 * share).min(1.0);
-        (out - middle).abs() < half
-    }
-}
-
 /// Paints bones and muscles of both sides, muscles first. The iliac muscles are part of the structures of `psoas`, (right,
 /// left).
 pub(super) fn pelvis<R: Rng>(body: &mut Body<R>, psoas: [u8; 2]) {
@@ -157,7 +116,7 @@ pub(super) fn pelvis<R: Rng>(body: &mut Body<R>, psoas: [u8; 2]) {
                 let front = fronts[0] + (fronts[1] - fronts[0]) * fibre as f32 / 6.0;
                 let up = (Wing::crest(front) - below).min(45.0);
                 let start = wing.place([out * 0.6, front, up]);
-                let way = wing.place([out + 9.0, front * 0.65, up * 0.4 - 20.0]);
+                let way = wing.place([out + 3.0, front * 0.65, up * 0.4 - 20.0]);
                 vec![(start, wide * 0.7), (way, wide), (end, wide * 0.55)]
             };
             (0..7).map(fibre).collect::<Vec<_>>()
@@ -165,17 +124,16 @@ pub(super) fn pelvis<R: Rng>(body: &mut Body<R>, psoas: [u8; 2]) {
         let [x, y, z] = TROCHANTER;
         let outer = from_wing([-48.0, 55.0], 8.0, 17.0 * strong, 12.0, [x + 8.0, y - 4.0, z]);
         fan(body, sign, outer, strong, &[(fat, gap), (medius, 0.0)]);
-        let inner = Leaf::new(&wing, [x - 2.0, y + 8.0, z + 6.0], strong, body.random);
-        for (label, wider) in [(fat, gap), (minimus, 0.0)] {
-            paint(body, label, sign, |p| inner.holds(wing.coordinates(p), wider));
-        }
-        let hollow = between(body.random, 15.0, 27.0) * strong;
+        let inner = from_wing([-30.0, 42.0], 42.0, 8.0 * strong, 7.0, [x, y + 10.0, z]);
+        fan(body, sign, inner, strong, &[(fat, gap), (minimus, 0.0)]);
+        let hollow = between(body.random, 13.0, 24.0) * strong;
         paint(body, psoas, sign, |p| {
             let [out, front, up] = wing.coordinates(p);
             // It narrows downwards, and leaves the pelvis in front.
             let low = (-up / 60.0).clamp(-0.7, 1.0);
-            let across = (front - 4.0 - 22.0 * low.max(0.0)) / (44.0 - 24.0 * low);
-            let thick = hollow * (1.0 - across * across).max(0.0).sqrt() * (0.75 + 0.4 * low);
+            let across = (front - 4.0 - 16.0 * low.max(0.0)) / (44.0 - 14.0 * low);
+            let thick = hollow * (1.0 - across * across).max(0.0).sqrt() * (0.75 + 0.3 * low);
+            // Nothing of it beyond its borders, where the plate may have ended.
             across.abs() < 1.0 && out < 0.0 && out > -thick - wing.thick && up > NECK && up < Wing::crest(front) - 5.0
         });
         let hip = body.scene.structure(format!("{side} hip"), Tissue::Bone);
@@ -210,31 +168,20 @@ pub(super) fn pelvis<R: Rng>(body: &mut Body<R>, psoas: [u8; 2]) {
         let trochanter = [([118.0, -28.0, -158.0], 10.0), ([116.0, -26.0, -180.0], 13.0)];
         body.tube_of(femur, &mirrored(&trochanter, sign), 2.0, &[]);
     }
-    sacrum(body);
-}
-
-/// All of it but the first vertebra, which is one of its own: bodies that bend backwards, and wings that reach as high as that
-/// vertebra does, forwards and out to the joints.
-fn sacrum<R: Rng>(body: &mut Body<R>) {
-    let path = [
-        ([0.0, -60.0, -104.0], 17.0),
-        ([0.0, -80.0, -126.0], 13.0),
-        ([0.0, -98.0, -150.0], 10.0),
-        ([0.0, -101.0, -178.0], 6.0),
+    let sacrum = [
+        ([0.0, -48.0, -75.0], 22.0),
+        ([0.0, -66.0, -105.0], 18.0),
+        ([0.0, -82.0, -135.0], 11.0),
+        ([0.0, -76.0, -165.0], 6.0),
     ];
-    let label = body.tube("sacrum", Tissue::Bone, &path, 3.0, &[]);
-    let [high, steep] = [between(body.random, -72.0, -60.0), between(body.random, 5.0, 9.0)];
+    let label = body.tube("sacrum", Tissue::Bone, &sacrum, 3.0, &[]);
     for (_, sign) in SIDES {
-        for level in 0..6 {
-            let t = level as f32;
-            let (z, back) = (high - 10.0 * t, 42.0 + steep * t);
-            let wing = [
-                ([12.0, -back - 6.0, z], 9.0),
-                ([34.0, -back, z], 11.0),
-                ([54.0 - 5.0 * t, -back - 4.0, z + 3.0], 11.0 - t),
-                ([50.0 - 5.0 * t, -back - 22.0, z + 2.0], 9.0 - 0.5 * t),
-            ];
-            body.tube_of(label, &mirrored(&wing, sign), 2.0, &[]);
+        for part in [
+            [([10.0, -52.0, -80.0], 16.0), ([46.0, -66.0, -86.0], 12.0)],
+            [([12.0, -66.0, -100.0], 15.0), ([38.0, -76.0, -106.0], 10.0)],
+            [([8.0, -80.0, -122.0], 10.0), ([24.0, -84.0, -126.0], 7.0)],
+        ] {
+            body.tube_of(label, &mirrored(&part, sign), 2.0, &[]);
         }
     }
 }
@@ -313,14 +260,11 @@ mod tests {
         // Sideways from the middle of the body.
         for (side, sign) in SIDES {
             let out = |name: &str| sign * (middle(&format!("{side} {name}"))[0] - 54.5);
-            assert!(0.0 < out("iliopsoas") && out("iliopsoas") < out("femur") && out("hip") < out("femur"), "{side}");
+            assert!(0.0 < out("iliopsoas") && out("iliopsoas") < out("hip"), "{side}");
+            assert!(out("hip") < out("gluteus minimus") && out("gluteus minimus") < out("gluteus medius"), "{side}");
+            assert!(out("gluteus medius") < 52.0);
             let back = |name: &str| middle(&format!("{side} {name}"))[1];
             assert!(back("gluteus maximus") < back("hip") && back("hip") < back("iliopsoas"), "{side}");
-            // One upon the other on the outside of the wing, which faces sideways and backwards.
-            let [hip, minimus, medius] =
-                ["hip", "gluteus minimus", "gluteus medius"].map(|name| out(name) - back(name));
-            assert!(hip < minimus && minimus < medius, "{side}: {hip}, {minimus}, {medius}");
-            assert!(out("gluteus medius") < 52.0);
         }
     }
 }

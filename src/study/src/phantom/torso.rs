@@ -2,8 +2,8 @@
 //! front.
 //!
 //! Sizes and places are those of an adult as anatomy textbooks give them, each varied by itself. None is measured from a scan,
-//! but a few (ribs and costal cartilages, the spinal canal, sacrum and first sacral vertebra, the adrenal glands, iliopsoas and
-//! gluteus minimus) were corrected by eye beside one.
+//! but a few (ribs and costal cartilages, the spinal canal, the first sacral vertebra, the adrenal glands) were corrected by eye
+//! beside one.
 
 use super::body::{Body, SIDES};
 use super::noise::Noise;
