@@ -76,12 +76,12 @@ same "the resumed model is the whole one" "$(sha256sum < "$work/killed/model.saf
 expect "the trained model segments" 0 'voxels' segment --model "$work/whole" --image "$image" --out "$work/w.nii.gz" --point 40,55,80
 expect "learning goes on from a model" 0 '' pretrain --steps 1 --batch 1 --from "$work/whole" --out "$work/further"
 differ "and changes its weights" "$(sha256sum < "$work/further/model.safetensors")" "$(sha256sum < "$work/whole/model.safetensors")"
-same "but not its atlas" "$(sha256sum < "$work/further/anatomy.safetensors")" "$(sha256sum < "$work/whole/anatomy.safetensors")"
+same "but not its atlas" "$(sha256sum < "$work/further/anatomy.safetensors.gz")" "$(sha256sum < "$work/whole/anatomy.safetensors.gz")"
 expect "all but nothing of what was learned is kept" 0 '' pretrain --steps 1 --batch 1 --seed 2 --from "$work/whole" --keep 0.999999 --new-atlas --out "$work/kept"
 # But for the sign of zeros.
 changed=$(cmp -l "$work/kept/model.safetensors" "$work/whole/model.safetensors" | awk '$2 + $3 != 200' | wc -l)
 same "the weights are the former ones" "$changed" 0
-differ "the atlas is another" "$(sha256sum < "$work/kept/anatomy.safetensors")" "$(sha256sum < "$work/whole/anatomy.safetensors")"
+differ "the atlas is another" "$(sha256sum < "$work/kept/anatomy.safetensors.gz")" "$(sha256sum < "$work/whole/anatomy.safetensors.gz")"
 expect "there must be something to keep" 2 'from' pretrain --steps 1 --keep 0.5 --out "$out/f"
 expect "what is kept is a share" 2 'keep must be from 0 to below 1' pretrain --steps 1 --from "$work/whole" --keep 1 --out "$out/f"
 "${ADAPTMEDSEG_FIXTURE:-$(dirname "$ADAPTMEDSEG")/examples/fixture}" "$work/fixture"

@@ -9,15 +9,22 @@
 
 use crate::error::{Error, Result};
 use explain::Explanations;
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::Path;
 
 mod body;
 mod explain;
+mod fitting;
+mod whole_body;
 
 pub use body::body_box;
+pub use fitting::Fits;
+pub use whole_body::{CELL, WholeBody};
 
 /// Cells along each axis of a box.
 pub const GRID: usize = 12;
@@ -25,6 +32,10 @@ pub const GRID: usize = 12;
 pub const CELLS: usize = GRID * GRID * GRID;
 /// Bytes of a shape, a bit for each cell.
 const BYTES: usize = CELLS / 8;
+/// The tensor of whole bodies, and what the metadata says of them.
+const BODIES: &str = "bodies";
+/// An atlas that unpacks to more than this is refused.
+const MAX_BYTES: u64 = 256 << 20;
 /// Numbers that describe a place.
 const NUMBERS: usize = 7;
 /// Standard deviations of the kernel: of the logarithm of an edge, and of where the middle lies, in widths of the body.
@@ -90,18 +101,22 @@ pub struct Atlas {
     places: Vec<BoxPlace>,
     /// A bit for each cell, (d, h, w) row-major, the lowest first.
     shapes: Vec<[u8; BYTES]>,
+    bodies: Vec<WholeBody>,
 }
 
 impl fmt::Debug for Atlas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Atlas").field("shapes", &self.shapes.len()).finish_non_exhaustive()
+        f.debug_struct("Atlas")
+            .field("shapes", &self.shapes.len())
+            .field("bodies", &self.bodies.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Atlas {
     /// An atlas of boxes and which of their [`CELLS`] are filled, row-major (d, h, w).
     pub fn new(entries: impl IntoIterator<Item = (BoxPlace, Vec<bool>)>) -> Self {
-        let mut atlas = Self { places: Vec::new(), shapes: Vec::new() };
+        let mut atlas = Self { places: Vec::new(), shapes: Vec::new(), bodies: Vec::new() };
         for (place, cells) in entries {
             assert_eq!(cells.len(), CELLS, "cells of a box");
             let mut shape = [0; BYTES];
@@ -110,6 +125,24 @@ impl Atlas {
             atlas.shapes.push(shape);
         }
         atlas
+    }
+
+    /// The same with whole bodies.
+    pub fn with_bodies(self, bodies: Vec<WholeBody>) -> Self {
+        assert!(bodies.iter().all(WholeBody::is_sound), "as many labels as cells");
+        Self { bodies, ..self }
+    }
+
+    /// Where its whole bodies lie in a scan: row-major (D, H, W), from 0 to 1; `spacing` in millimetres; `body` is the box of
+    /// the body in it by its faces, see [`body_box`].
+    pub fn fits(&self, image: &[f32], size: [usize; 3], spacing: [f32; 3], body: [[f32; 3]; 2]) -> Fits {
+        Fits::new(&self.bodies, image, size, spacing, body)
+    }
+
+    /// How likely each voxel of the scan that `fits` are of is in the structure that `text` names, from 0 to 1; `None` where
+    /// no body has it.
+    pub fn located(&self, fits: &Fits, text: &str, size: [usize; 3]) -> Option<Vec<f32>> {
+        fits.expected(&self.bodies, text, size)
     }
 
     /// Number of shapes.
@@ -122,12 +155,21 @@ impl Atlas {
         self.shapes.is_empty()
     }
 
-    /// Reads a safetensors file of `places`, float32 `[shapes, 7]` (edges, offset, cut), and `shapes`, bytes `[shapes, 216]`.
+    /// Reads a safetensors file, compressed by gzip, of `places`, float32 `[shapes, 7]` (edges, offset, cut); `shapes`, bytes
+    /// `[shapes, 216]`; and `bodies`, the labels of all whole bodies one after the other, whose sizes and structures its
+    /// metadata has as JSON.
     ///
     /// # Errors
     /// Anything else; `path` names the file.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
         let wrong = |what: String| Error::format(path, what);
+        let mut unpacked = Vec::new();
+        let mut packed = GzDecoder::new(bytes).take(MAX_BYTES + 1);
+        packed.read_to_end(&mut unpacked).map_err(|error| wrong(format!("malformed gzip: {error}")))?;
+        if unpacked.len() as u64 > MAX_BYTES {
+            return Err(wrong(format!("more than {MAX_BYTES} bytes when unpacked")));
+        }
+        let bytes = &unpacked[..];
         let file = SafeTensors::deserialize(bytes).map_err(|error| wrong(format!("malformed safetensors: {error}")))?;
         let tensor = |name: &str, dtype: Dtype, columns: usize| {
             let view = file.tensor(name).map_err(|_| wrong(format!("no tensor {name}")))?;
@@ -155,7 +197,11 @@ impl Atlas {
             return Err(wrong("a place that cannot be".into()));
         }
         let (shapes, _) = shapes.data().as_chunks::<BYTES>();
-        Ok(Self { places: numbers.iter().copied().map(BoxPlace::from_numbers).collect(), shapes: shapes.to_vec() })
+        Ok(Self {
+            places: numbers.iter().copied().map(BoxPlace::from_numbers).collect(),
+            shapes: shapes.to_vec(),
+            bodies: bodies(bytes, &file).map_err(|problem| wrong(format!("bodies: {problem}")))?,
+        })
     }
 
     /// The file that [`from_bytes`](Self::from_bytes) reads.
@@ -163,11 +209,25 @@ impl Atlas {
         let places: Vec<u8> =
             self.places.iter().flat_map(BoxPlace::numbers).flat_map(|number| number.to_le_bytes()).collect();
         let shapes = self.shapes.concat();
-        let view = |dtype, columns, bytes| {
-            TensorView::new(dtype, vec![self.len(), columns], bytes).expect("as many bytes as the shape says")
+        let labels: Vec<u8> = self.bodies.iter().flat_map(|body| &body.labels).copied().collect();
+        let view = |dtype, shape: &[usize], bytes| {
+            TensorView::new(dtype, shape.to_vec(), bytes).expect("as many bytes as the shape says")
         };
-        let views = [("places", view(Dtype::F32, NUMBERS, &places)), ("shapes", view(Dtype::U8, BYTES, &shapes))];
-        safetensors::serialize(views, None).expect("names and numbers")
+        let views = [
+            ("places", view(Dtype::F32, &[self.len(), NUMBERS], &places)),
+            ("shapes", view(Dtype::U8, &[self.len(), BYTES], &shapes)),
+            (BODIES, view(Dtype::U8, &[labels.len()], &labels)),
+        ];
+        let described: Vec<Described> = self
+            .bodies
+            .iter()
+            .map(|body| Described { size: body.size, structures: body.structures.clone() })
+            .collect();
+        let described = serde_json::to_string(&described).expect("names and numbers");
+        let file = safetensors::serialize(views, Some([(BODIES.to_owned(), described)].into()));
+        let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+        packed.write_all(&file.expect("names and numbers")).expect("memory takes all");
+        packed.finish().expect("memory takes all")
     }
 
     /// How likely each voxel of a window is in the structure that a box is drawn around, from 0 to 1; 0 beyond the box.
@@ -244,6 +304,37 @@ impl Atlas {
         cells.iter_mut().for_each(|cell| *cell /= f32::max(sum, 1e-9));
         cells
     }
+}
+
+/// What the metadata of an atlas says of a whole body.
+#[derive(Serialize, Deserialize)]
+struct Described {
+    size: [usize; 3],
+    structures: Vec<(String, Vec<u8>)>,
+}
+
+/// The whole bodies of an atlas's file.
+fn bodies(bytes: &[u8], file: &SafeTensors) -> std::result::Result<Vec<WholeBody>, String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let described = header.metadata().as_ref().and_then(|metadata| metadata.get(BODIES)).ok_or("not described")?;
+    let described: Vec<Described> = serde_json::from_str(described).map_err(|error| error.to_string())?;
+    let labels = file.tensor(BODIES).map_err(|error| error.to_string())?;
+    if labels.dtype() != Dtype::U8 {
+        return Err(format!("{:?}, not U8", labels.dtype()));
+    }
+    let mut rest = labels.data();
+    let mut bodies = Vec::new();
+    for Described { size, structures } in described {
+        let cells = size.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        let (labels, after) = cells.and_then(|cells| rest.split_at_checked(cells)).ok_or("fewer labels than cells")?;
+        let body = WholeBody { size, labels: labels.to_vec(), structures };
+        if !body.is_sound() {
+            return Err("one without a labelled cell".into());
+        }
+        bodies.push(body);
+        rest = after;
+    }
+    if rest.is_empty() { Ok(bodies) } else { Err("more labels than cells".into()) }
 }
 
 /// 1 for each cell that a shape, or what it is on the other side of the body, fills.
@@ -371,11 +462,11 @@ mod tests {
     #[test]
     fn an_atlas_comes_back_from_its_file_and_another_file_is_refused() {
         let atlas = Atlas::new([half(0, 50.0), half(1, 200.0)]);
-        let path = Path::new("anatomy.safetensors");
+        let path = Path::new("anatomy.safetensors.gz");
         let bytes = atlas.to_bytes();
         assert_eq!(Atlas::from_bytes(&bytes, path).expect("its own file"), atlas);
         let error = Atlas::from_bytes(&bytes[..bytes.len() - 1], path).expect_err("cut short").to_string();
-        assert!(error.contains("anatomy.safetensors"), "{error}");
+        assert!(error.contains("anatomy.safetensors.gz"), "{error}");
         let mut broken = atlas.clone();
         broken.places[1].edges[0] = f32::NAN;
         assert!(Atlas::from_bytes(&broken.to_bytes(), path).is_err());

@@ -338,8 +338,14 @@ impl Session {
         {
             (found, Some(mask))
         } else {
+            let located = self.prompts.text.as_deref().zip(self.model.atlas()).filter(|_| !positive);
+            let located = located.and_then(|(text, atlas)| prepared.expected(atlas, text));
             let found = if positive {
                 self.look_around(prepared, placed, report, hooks)?
+            } else if let Some(likely) = located {
+                // Where it is at least half as likely as anywhere.
+                let most = likely.iter().copied().fold(0.0, f32::max);
+                likely.into_iter().map(|likely| likely - most / 2.0).collect()
             } else {
                 let view = self.view(prepared, Frame::whole(size, count), None);
                 self.look(placed, &view, None, report)

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::prompt::{BoxPrompt, Mode, Point, Space};
 use crate::windows::Dhw;
-use adaptmedseg_model::anatomy::body_box;
+use adaptmedseg_model::anatomy::{Atlas, Fits, body_box};
 use adaptmedseg_model::config::{Intensities, ModelConfig};
 use adaptmedseg_volume::preprocess::{
     clip_to_percentiles, crop_slice, foreground_normalise, foreground_region, min_max_normalise, paste_slice,
@@ -37,6 +37,8 @@ pub(crate) struct Prepared {
     pub window: Dhw,
     /// See [`body`](Self::body).
     body: OnceLock<[[f32; 3]; 2]>,
+    /// Where the bodies of the model's atlas lie in it; fitted when first asked for.
+    fits: OnceLock<Fits>,
 }
 
 impl Prepared {
@@ -70,12 +72,21 @@ impl Prepared {
             zoom,
             window,
             body: OnceLock::new(),
+            fits: OnceLock::new(),
         })
     }
 
     /// The box of the body, by its faces (d, h, w) in voxels of the crop. Looked for when first asked for.
     pub(crate) fn body(&self) -> [[f32; 3]; 2] {
         *self.body.get_or_init(|| body_box(&self.image, self.size))
+    }
+
+    /// How likely each voxel of the crop is in the structure that a text names, as the bodies of an atlas have it; `None`
+    /// where none has it.
+    pub(crate) fn expected(&self, atlas: &Atlas, text: &str) -> Option<Vec<f32>> {
+        let spacing = self.spacing.map(|spacing| spacing as f32);
+        let fits = self.fits.get_or_init(|| atlas.fits(&self.image, self.size, spacing, self.body()));
+        atlas.located(fits, text, self.size)
     }
 
     /// A stored voxel index as the voxel (d, h, w) of the crop, the nearest one if it is outside.

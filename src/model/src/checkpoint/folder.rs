@@ -22,7 +22,7 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The text model's tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// Shapes of known anatomy, where the model was trained beside them: see [`Atlas`].
-pub(super) const ANATOMY_FILE: &str = "anatomy.safetensors";
+pub(super) const ANATOMY_FILE: &str = "anatomy.safetensors.gz";
 /// What the model is, for people.
 pub const CARD_FILE: &str = "MODEL_CARD.md";
 
@@ -167,7 +167,7 @@ impl ModelFolder {
         let weights = Bytes::from_static(&WEIGHTS.bytes);
         let tensors = MappedTensors::new(path.clone(), weights)?;
         let tokenizer = Some(include_bytes!("../../builtin/tokenizer.json").to_vec());
-        let atlas = Some(Atlas::from_bytes(include_bytes!("../../builtin/anatomy.safetensors"), &path)?);
+        let atlas = Some(Atlas::from_bytes(include_bytes!("../../builtin/anatomy.safetensors.gz"), &path)?);
         Ok(Self { path, config, tensors, tokenizer, atlas, missing: Vec::new() })
     }
 

@@ -16,7 +16,7 @@ mod torso;
 
 pub(crate) use appearance::{Appearance, Look, OUTSIDE, smooth};
 pub(crate) use noise::Noise;
-pub(crate) use scene::{Scene, Structure, Tissue};
+pub(crate) use scene::{Scene, Tissue};
 pub(crate) use shapes::between;
 
 use crate::error::{Error, Result};
@@ -125,16 +125,7 @@ impl Phantom {
         let geometry = Geometry::new(size, spacing, origin, direction)?;
         let mut seen = [false; 256];
         scene.labels.iter().for_each(|&label| seen[usize::from(label)] = true);
-        let mut structures: Vec<(String, Vec<u8>)> = Vec::new();
-        for Structure { name, mut labels } in scene.structures {
-            labels.retain(|&label| seen[usize::from(label)]);
-            // Some come in parts, as the seminal vesicles.
-            match structures.iter_mut().find(|(known, _)| *known == name) {
-                _ if labels.is_empty() => {}
-                Some((_, parts)) => parts.extend(labels),
-                None => structures.push((name, labels)),
-            }
-        }
+        let structures = scene.named(&seen);
         Ok(Self {
             image: Volume::new(geometry.clone(), image.into_iter().map(|value| (value * scale).round()).collect())?,
             structures,
@@ -147,6 +138,18 @@ impl Phantom {
         let (_, labels) = self.structures.iter().find(|(known, _)| known == name)?;
         Some(self.labels.data.iter().map(|label| u8::from(labels.contains(label))).collect())
     }
+}
+
+/// A torso from the neck to the thighs, of voxels `spacing` millimetres wide.
+pub(crate) fn whole_torso(spacing: f32, random: &mut impl Rng) -> Scene {
+    let size = [432.0, 336.0, 660.0].map(|extent: f32| (extent / spacing) as usize);
+    torso::torso(size, [spacing; 3], 0.0, random)
+}
+
+/// A head with its neck, of voxels `spacing` millimetres wide.
+pub(crate) fn whole_head(spacing: f32, random: &mut impl Rng) -> Scene {
+    let size = [204.0, 240.0, 252.0].map(|extent: f32| (extent / spacing) as usize);
+    head::head(size, [spacing; 3], random)
 }
 
 /// A scene to learn from: number `index` of a seed.

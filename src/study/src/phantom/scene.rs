@@ -240,6 +240,21 @@ impl Scene {
         }
     }
 
+    /// Names of structures and the labels they are made of, of the labels that are `seen`; those without any are left out.
+    pub(crate) fn named(&self, seen: &[bool; 256]) -> Vec<(String, Vec<u8>)> {
+        let mut named: Vec<(String, Vec<u8>)> = Vec::new();
+        for Structure { name, labels } in &self.structures {
+            let labels: Vec<u8> = labels.iter().copied().filter(|&label| seen[usize::from(label)]).collect();
+            // Some come in parts, as the seminal vesicles.
+            match named.iter_mut().find(|(known, _)| known == name) {
+                _ if labels.is_empty() => {}
+                Some((_, parts)) => parts.extend(labels),
+                None => named.push((name.clone(), labels)),
+            }
+        }
+        named
+    }
+
     /// Forgets what was only needed for painting.
     pub(crate) fn finished(mut self) -> Self {
         self.places = Vec::new();

@@ -2,9 +2,9 @@
 
 use super::frame::Found;
 use super::sample::Stage;
-use crate::phantom::Scene;
+use crate::phantom::{self, Scene};
 use crate::random::{Use, generator};
-use adaptmedseg_model::anatomy::{Atlas, BoxPlace, CELLS, GRID};
+use adaptmedseg_model::anatomy::{Atlas, BoxPlace, CELL, CELLS, GRID, WholeBody};
 use rand::seq::index;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -21,9 +21,32 @@ const MIN_VOLUME: f32 = 500.0;
 const LOOKS: usize = 3;
 const FILLED: f32 = 0.4;
 
+/// Whole bodies: torsos, and heads, their numbers beyond those of the scenes.
+const TORSOS: u64 = 24;
+const HEADS: u64 = 8;
+
 /// The atlas of a seed.
 pub(crate) fn atlas(seed: u64, pool: &rayon::ThreadPool) -> Atlas {
-    pool.install(|| of_scenes(seed, 0..SCENES))
+    pool.install(|| of_scenes(seed, 0..SCENES).with_bodies(whole_bodies(seed, TORSOS, HEADS)))
+}
+
+/// Whole bodies of a seed.
+pub(super) fn whole_bodies(seed: u64, torsos: u64, heads: u64) -> Vec<WholeBody> {
+    let body = |number: u64| {
+        let mut random = generator(seed, Use::Phantom, FIRST + SCENES + number);
+        let scene =
+            if number < torsos { phantom::whole_torso(CELL, &mut random) } else { phantom::whole_head(CELL, &mut random) };
+        whole_body(&scene)
+    };
+    (0..torsos + heads).into_par_iter().map(body).collect()
+}
+
+/// A scene of [`CELL`]s as a body of an atlas.
+fn whole_body(scene: &Scene) -> WholeBody {
+    let [nx, ny, nz] = scene.size;
+    let mut seen = [false; 256];
+    scene.labels.iter().for_each(|&label| seen[usize::from(label)] = true);
+    WholeBody { size: [nz, ny, nx], labels: scene.labels.clone(), structures: scene.named(&seen) }
 }
 
 /// The atlas of some scenes of a seed.

@@ -1,0 +1,329 @@
+//! Where the bodies of an atlas lie in a scan, and what they say of where a structure is.
+//!
+//! Each body is moved along the scan and scaled until its structures tell most of the scan's intensities (mutual information,
+//! Viola and Wells, 1997: it holds for any contrast). In-plane the box of the body in the scan says how large it is. Then each
+//! fitted body says where a structure is, shifted a little where its neighbourhood fits better so, and the best of them vote
+//! (multi-atlas segmentation: Iglesias and Sabuncu, Medical Image Analysis 24, 2015).
+
+use super::whole_body::{CELL, WholeBody, words};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Millimetres along each edge of a sample of the scan.
+const SAMPLE: f32 = 7.0;
+/// Bins of equal size that the intensities of samples are put into.
+const BINS: usize = 24;
+/// Millimetres of a body for one of the scan along its length that are tried, and how far it is moved from try to try.
+const LENGTHS: [f32; 5] = [0.82, 0.91, 1.0, 1.1, 1.21];
+const ALONG: f32 = 10.0;
+/// What it takes from a fit that the body is scaled otherwise along its length than across, and that it is scaled at all, by
+/// the square of the logarithm.
+const UNEVEN_COST: f32 = 0.5;
+const SCALED_COST: f32 = 0.1;
+/// How far a fit is moved and stretched then, in cells and as a share, step by step.
+const MOVES: [f32; 3] = [2.0, 1.0, 0.5];
+const STRETCHES: [f32; 3] = [0.06, 0.03, 0.015];
+/// How many of the best bodies vote, and by how much their score may fall short until their vote is worth 1/e.
+const VOTERS: usize = 10;
+const SPREAD: f32 = 0.02;
+/// How far a structure is moved for itself, in cells; how much of what surrounds it counts; and what the square of a cell takes
+/// from its score.
+const REACH: i32 = 3;
+const MARGIN: usize = 5;
+const SHIFT_COST: f32 = 0.002;
+
+/// A body in a scan: the cell that a voxel lies in is the whole part of `start + step * voxel`, (d, h, w).
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Fit {
+    body: usize,
+    start: [f32; 3],
+    step: [f32; 3],
+    score: f32,
+}
+
+/// The best fit of each of the bodies that vote, the best first; with what they were fitted to.
+#[derive(Clone, Debug)]
+pub struct Fits {
+    scan: Samples,
+    fits: Vec<Fit>,
+}
+
+/// Means of a scan over samples of equal size, by bins.
+#[derive(Clone, Debug)]
+struct Samples {
+    bins: Vec<u8>,
+    /// Samples along (d, h, w).
+    count: [usize; 3],
+    /// Where the first sample begins, and their length, in voxels.
+    low: [f32; 3],
+    edge: [f32; 3],
+}
+
+impl Samples {
+    /// Of the box of the body in a scan, over all of its planes.
+    fn new(image: &[f32], size: [usize; 3], spacing: [f32; 3], body: [[f32; 3]; 2]) -> Self {
+        let [mut low, mut high] = body;
+        (low[0], high[0]) = (-0.5, size[0] as f32 - 0.5);
+        let count: [usize; 3] = std::array::from_fn(|axis| {
+            let voxels = (high[axis] - low[axis]).max(1.0);
+            ((voxels * spacing[axis] / SAMPLE).round() as usize).clamp(1, voxels as usize)
+        });
+        let edge: [f32; 3] = std::array::from_fn(|axis| (high[axis] - low[axis]).max(1.0) / count[axis] as f32);
+        let sample: [Vec<Option<usize>>; 3] = std::array::from_fn(|axis| {
+            let at = |voxel: usize| (voxel as f32 - low[axis]) / edge[axis];
+            (0..size[axis])
+                .map(|voxel| (at(voxel) >= 0.0 && at(voxel) < count[axis] as f32).then(|| at(voxel) as usize))
+                .collect()
+        });
+        let mut sums = vec![(0f32, 0f32); count.iter().product()];
+        for (d, plane) in image.chunks_exact(size[1] * size[2]).enumerate() {
+            let Some(d) = sample[0][d] else { continue };
+            for (h, row) in plane.chunks_exact(size[2]).enumerate() {
+                let Some(h) = sample[1][h] else { continue };
+                let sums = &mut sums[(d * count[1] + h) * count[2]..][..count[2]];
+                for (value, w) in row.iter().zip(&sample[2]) {
+                    if let Some(w) = *w {
+                        sums[w].0 += value;
+                        sums[w].1 += 1.0;
+                    }
+                }
+            }
+        }
+        let means: Vec<f32> = sums.into_iter().map(|(sum, count)| sum / f32::max(count, 1.0)).collect();
+        let mut order: Vec<usize> = (0..means.len()).collect();
+        order.sort_by(|&a, &b| means[a].total_cmp(&means[b]));
+        let mut bins = vec![0; means.len()];
+        for (rank, index) in order.into_iter().enumerate() {
+            bins[index] = (rank * BINS / means.len()) as u8;
+        }
+        Self { bins, count, low, edge }
+    }
+
+    /// The cell of the body that each sample along an axis lies in.
+    fn cells(&self, fit: &Fit, body: &WholeBody, axis: usize) -> Vec<Option<usize>> {
+        (0..self.count[axis])
+            .map(|sample| {
+                let voxel = self.low[axis] + (sample as f32 + 0.5) * self.edge[axis];
+                let cell = fit.start[axis] + fit.step[axis] * voxel;
+                (cell >= 0.0 && cell < body.size[axis] as f32).then_some(cell as usize)
+            })
+            .collect()
+    }
+
+    /// How much of the intensities a body tells where it lies, in nats by sample; less where it does not cover the scan.
+    fn told(&self, body: &WholeBody, cells: &[Vec<Option<usize>>; 3], shift: [i32; 3]) -> f32 {
+        let mut counts = vec![0u32; 256 * BINS];
+        let (mut covered, mut total) = (0u32, 0u32);
+        let moved = |axis: usize, cell: Option<usize>| {
+            cell.map(|cell| cell as i32 + shift[axis])
+                .filter(|cell| (0..body.size[axis] as i32).contains(cell))
+                .map(|cell| cell as usize)
+        };
+        let across: Vec<(usize, usize)> = cells[2]
+            .iter()
+            .enumerate()
+            .filter_map(|(sample, &cell)| moved(2, cell).map(|cell| (sample, cell)))
+            .collect();
+        for (d, &cell) in cells[0].iter().enumerate() {
+            let Some(cell_d) = moved(0, cell) else {
+                total += (cells[1].len() * cells[2].len()) as u32;
+                continue;
+            };
+            for (h, &cell) in cells[1].iter().enumerate() {
+                total += cells[2].len() as u32;
+                let Some(cell_h) = moved(1, cell) else { continue };
+                let row = &body.labels[(cell_d * body.size[1] + cell_h) * body.size[2]..][..body.size[2]];
+                let bins = &self.bins[(d * self.count[1] + h) * self.count[2]..][..self.count[2]];
+                covered += across.len() as u32;
+                for &(sample, cell) in &across {
+                    counts[usize::from(row[cell]) * BINS + usize::from(bins[sample])] += 1;
+                }
+            }
+        }
+        if covered == 0 {
+            return 0.0;
+        }
+        let sum = covered as f32;
+        let term = |count: u32| if count > 0 { count as f32 / sum * (count as f32 / sum).ln() } else { 0.0 };
+        let mut by_bin = [0u32; BINS];
+        let (mut joint, mut by_label, mut labels) = (0.0, 0.0, 0);
+        for counts in counts.chunks_exact(BINS) {
+            let count: u32 = counts.iter().sum();
+            if count > 0 {
+                labels += 1;
+                by_label += term(count);
+                joint += counts.iter().copied().map(term).sum::<f32>();
+                by_bin.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            }
+        }
+        let by_bin: f32 = by_bin.into_iter().map(term).sum();
+        // Labels of few samples tell too much by chance (Miller, 1955).
+        let chance = ((labels - 1) * (BINS - 1)) as f32 / (2.0 * sum);
+        (joint - by_label - by_bin - chance) * sum / total as f32
+    }
+
+    fn score(&self, body: &WholeBody, fit: &Fit) -> f32 {
+        self.told(body, &std::array::from_fn(|axis| self.cells(fit, body, axis)), [0; 3])
+    }
+
+    /// The best fit of a body to the scan.
+    fn fit(&self, index: usize, body: &WholeBody, spacing: [f32; 3]) -> Option<Fit> {
+        let everything: [bool; 256] = std::array::from_fn(|label| label > 0);
+        let planes: Vec<Option<[[usize; 3]; 2]>> =
+            (0..body.size[0]).map(|plane| body.bounds(&everything, plane..plane + 1)).collect();
+        let extent: [f32; 3] =
+            std::array::from_fn(|axis| self.count[axis] as f32 * self.edge[axis] * spacing[axis]);
+        let mut best: Option<Fit> = None;
+        for length in LENGTHS {
+            let covered = extent[0] * length / CELL;
+            // It may be longer than the body: then the body lies somewhere in it.
+            let (first, last) = (0f32.min(body.size[0] as f32 - covered), 0f32.max(body.size[0] as f32 - covered));
+            let tries = ((last - first) / (ALONG / CELL)) as usize;
+            for start in (0..=tries).map(|at| first + at as f32 * ALONG / CELL) {
+                let seen = start.max(0.0) as usize..((start + covered).ceil() as usize).min(body.size[0]);
+                let boxes = planes[seen].iter().flatten();
+                let Some([low, high]) = boxes.copied().reduce(|[low, high], [other_low, other_high]| {
+                    [
+                        std::array::from_fn(|axis| low[axis].min(other_low[axis])),
+                        std::array::from_fn(|axis| high[axis].max(other_high[axis])),
+                    ]
+                }) else {
+                    continue;
+                };
+                let across: [f32; 2] =
+                    [1, 2].map(|axis| (high[axis] - low[axis]) as f32 * CELL / extent[axis]);
+                let scale = (across[0] + across[1]) / 2.0;
+                let step: [f32; 3] = std::array::from_fn(|axis| match axis {
+                    0 => length * spacing[0] / CELL,
+                    _ => (high[axis] - low[axis]) as f32 / (self.count[axis] as f32 * self.edge[axis]),
+                });
+                let from = [start, low[1] as f32, low[2] as f32];
+                let mut fit = Fit {
+                    body: index,
+                    start: std::array::from_fn(|axis| from[axis] - self.low[axis] * step[axis]),
+                    step,
+                    score: 0.0,
+                };
+                fit.score = self.score(body, &fit)
+                    - UNEVEN_COST * (length / scale).ln().powi(2)
+                    - SCALED_COST * scale.ln().powi(2);
+                if best.is_none_or(|best| fit.score > best.score) {
+                    best = Some(fit);
+                }
+            }
+        }
+        best
+    }
+
+    /// A fit moved and stretched a little until it tells most.
+    fn refined(&self, body: &WholeBody, mut fit: Fit) -> Fit {
+        let mut told = self.score(body, &fit);
+        for (by, stretch) in MOVES.into_iter().zip(STRETCHES) {
+            for axis in 0..3 {
+                let middle = self.low[axis] + self.count[axis] as f32 * self.edge[axis] / 2.0;
+                for (by, stretch) in [(by, 0.0), (-by, 0.0), (0.0, stretch), (0.0, -stretch)] {
+                    let mut other = fit;
+                    other.step[axis] *= 1.0 + stretch;
+                    // The scan's middle stays where it is when the body is stretched.
+                    other.start[axis] += by + middle * (fit.step[axis] - other.step[axis]);
+                    let score = self.score(body, &other);
+                    if score > told {
+                        (fit, told) = (Fit { score: fit.score + score - told, ..other }, score);
+                    }
+                }
+            }
+        }
+        fit
+    }
+}
+
+impl Fits {
+    /// Fits bodies to a scan: row-major (D, H, W), from 0 to 1; `spacing` in millimetres; `body` is the box of the body in it
+    /// by its faces.
+    pub(super) fn new(
+        bodies: &[WholeBody],
+        image: &[f32],
+        size: [usize; 3],
+        spacing: [f32; 3],
+        body: [[f32; 3]; 2],
+    ) -> Self {
+        let scan = Samples::new(image, size, spacing, body);
+        let mut fits: Vec<Fit> =
+            bodies.par_iter().enumerate().filter_map(|(index, body)| scan.fit(index, body, spacing)).collect();
+        fits.sort_by(|a, b| b.score.total_cmp(&a.score));
+        fits.truncate(VOTERS);
+        let mut fits: Vec<Fit> = fits.into_par_iter().map(|fit| scan.refined(&bodies[fit.body], fit)).collect();
+        fits.sort_by(|a, b| b.score.total_cmp(&a.score));
+        Self { scan, fits }
+    }
+
+    /// How likely each voxel of a scan of `size` is in the structure that `text` names, from 0 to 1; `None` where no body has
+    /// it.
+    pub(super) fn expected(&self, bodies: &[WholeBody], text: &str, size: [usize; 3]) -> Option<Vec<f32>> {
+        let text = words(text);
+        let voters: Vec<(&Fit, &WholeBody, [bool; 256])> = self
+            .fits
+            .iter()
+            .filter_map(|fit| Some((fit, &bodies[fit.body], bodies[fit.body].named(&text)?)))
+            .collect();
+        let best = voters.first()?.0.score;
+        let weights: Vec<f32> = voters.iter().map(|(fit, ..)| ((fit.score - best) / SPREAD).exp()).collect();
+        let sum: f32 = weights.iter().sum();
+        let mut out = vec![0.0; size.iter().product()];
+        let shifts: Vec<[i32; 3]> = voters.par_iter().map(|(fit, body, table)| self.shift(fit, body, table)).collect();
+        for (((fit, body, table), shift), weight) in voters.iter().zip(shifts).zip(&weights) {
+            let cells: [Vec<Option<usize>>; 3] = std::array::from_fn(|axis| {
+                let cell = |voxel: usize| (fit.start[axis] + fit.step[axis] * voxel as f32).floor() as i32 + shift[axis];
+                let known = 0..body.size[axis] as i32;
+                (0..size[axis]).map(|voxel| known.contains(&cell(voxel)).then(|| cell(voxel) as usize)).collect()
+            });
+            let plane = size[1] * size[2];
+            out.par_chunks_exact_mut(plane).zip(&cells[0]).for_each(|(out, d)| {
+                let Some(d) = *d else { return };
+                for (out, h) in out.chunks_exact_mut(size[2]).zip(&cells[1]) {
+                    let Some(h) = *h else { continue };
+                    let row = &body.labels[(d * body.size[1] + h) * body.size[2]..][..body.size[2]];
+                    for (out, w) in out.iter_mut().zip(&cells[2]) {
+                        if w.is_some_and(|w| table[usize::from(row[w])]) {
+                            *out += weight / sum;
+                        }
+                    }
+                }
+            });
+        }
+        Some(out)
+    }
+
+    /// How a structure is best moved for itself.
+    fn shift(&self, fit: &Fit, body: &WholeBody, table: &[bool; 256]) -> [i32; 3] {
+        let Some([low, high]) = body.bounds(table, 0..body.size[0]) else { return [0; 3] };
+        let around: [Range<usize>; 3] =
+            std::array::from_fn(|axis| low[axis].saturating_sub(MARGIN)..high[axis] + MARGIN);
+        let cells: [Vec<Option<usize>>; 3] = std::array::from_fn(|axis| {
+            let cells = self.scan.cells(fit, body, axis).into_iter();
+            cells.map(|cell| cell.filter(|cell| around[axis].contains(cell))).collect()
+        });
+        let mut best = ([0; 3], f32::NEG_INFINITY);
+        for index in 0..(2 * REACH + 1).pow(3) {
+            let edge = 2 * REACH + 1;
+            let shift = [index / (edge * edge), index / edge % edge, index % edge].map(|at| at - REACH);
+            let squares: i32 = shift.iter().map(|shift| shift * shift).sum();
+            let score = self.scan.told_near(body, &cells, shift) - SHIFT_COST * squares as f32;
+            if score > best.1 {
+                best = (shift, score);
+            }
+        }
+        best.0
+    }
+}
+
+impl Samples {
+    /// As [`told`](Self::told), of the samples that have a cell alone.
+    fn told_near(&self, body: &WholeBody, cells: &[Vec<Option<usize>>; 3], shift: [i32; 3]) -> f32 {
+        let share: f32 = cells
+            .iter()
+            .map(|cells| cells.iter().flatten().count() as f32 / cells.len().max(1) as f32)
+            .product();
+        self.told(body, cells, shift) / share.max(1e-6)
+    }
+}
