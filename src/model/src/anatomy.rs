@@ -12,6 +12,7 @@ use explain::Explanations;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{Read, Write};
 use std::ops::Range;
@@ -143,6 +144,16 @@ impl Atlas {
     /// no body has it.
     pub fn located(&self, fits: &Fits, text: &str, size: [usize; 3]) -> Option<Vec<f32>> {
         fits.expected(&self.bodies, text, size)
+    }
+
+    /// The same of the structure that most likely holds some voxels (d, h, w); `None` where none is likely to.
+    pub fn holding(&self, fits: &Fits, places: &[[usize; 3]], size: [usize; 3]) -> Option<Vec<f32>> {
+        fits.holding(&self.bodies, places, size)
+    }
+
+    /// The names of all structures of its whole bodies.
+    pub fn structures(&self) -> BTreeSet<&str> {
+        self.bodies.iter().flat_map(|body| &body.structures).map(|(name, _)| name.as_str()).collect()
     }
 
     /// Number of shapes.
@@ -461,15 +472,31 @@ mod tests {
 
     #[test]
     fn an_atlas_comes_back_from_its_file_and_another_file_is_refused() {
-        let atlas = Atlas::new([half(0, 50.0), half(1, 200.0)]);
+        let body = |labels: &[u8]| WholeBody {
+            size: [1, 2, labels.len() / 2],
+            labels: labels.to_vec(),
+            structures: vec![("liver".into(), vec![1, 2])],
+        };
+        let bodies = vec![body(&[0, 1, 2, 0]), body(&[1, 1])];
+        let atlas = Atlas::new([half(0, 50.0), half(1, 200.0)]).with_bodies(bodies);
         let path = Path::new("anatomy.safetensors.gz");
         let bytes = atlas.to_bytes();
         assert_eq!(Atlas::from_bytes(&bytes, path).expect("its own file"), atlas);
+        assert_eq!(atlas.structures(), BTreeSet::from(["liver"]));
         let error = Atlas::from_bytes(&bytes[..bytes.len() - 1], path).expect_err("cut short").to_string();
         assert!(error.contains("anatomy.safetensors.gz"), "{error}");
         let mut broken = atlas.clone();
         broken.places[1].edges[0] = f32::NAN;
         assert!(Atlas::from_bytes(&broken.to_bytes(), path).is_err());
+        for (body, size) in [(0, [1, 2, 3]), (1, [1, 1, 1]), (1, [usize::MAX, 2, 1])] {
+            let mut broken = atlas.clone();
+            broken.bodies[body].size = size;
+            let error = Atlas::from_bytes(&broken.to_bytes(), path).expect_err("other sizes").to_string();
+            assert!(error.contains("bodies: "), "{error}");
+        }
+        let mut empty = atlas.clone();
+        empty.bodies[1].labels.fill(0);
+        assert!(Atlas::from_bytes(&empty.to_bytes(), path).is_err());
     }
 
     #[test]

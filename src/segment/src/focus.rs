@@ -33,6 +33,9 @@ const SLAB: usize = 1 << 21;
 /// Share of the voxels of a window's face that a mask may touch before it counts as running out of the window.
 const TOUCHING: f32 = 0.01;
 
+/// How likely points must be in what an atlas has for it to be followed.
+const HELD: f32 = 0.6;
+
 /// A window over the crop: place of its first voxel and step to the next along (d, h, w), in voxels of the crop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Frame {
@@ -250,6 +253,11 @@ fn separable(mut data: Vec<f32>, mut size: Dhw, taps: &[Vec<Taps>; 3]) -> Vec<f3
     data
 }
 
+/// The positive points, in voxels of the crop.
+fn positives(placed: &Placed) -> Vec<Dhw> {
+    placed.points.iter().filter(|(_, positive)| *positive).map(|(point, _)| point.crop).collect()
+}
+
 /// A mask of logits from a window that was laid before it was known where the structure is: half as sure as a mask from one
 /// that fits, which is hardly left any more.
 fn as_found(logits: &[f32]) -> Vec<f32> {
@@ -338,14 +346,10 @@ impl Session {
         {
             (found, Some(mask))
         } else {
-            let located = self.prompts.text.as_deref().zip(self.model.atlas()).filter(|_| !positive);
-            let located = located.and_then(|(text, atlas)| prepared.expected(atlas, text));
-            let found = if positive {
+            let found = if let Some(found) = self.known(prepared, placed, report) {
+                found
+            } else if positive {
                 self.look_around(prepared, placed, report, hooks)?
-            } else if let Some(likely) = located {
-                // Where it is at least half as likely as anywhere.
-                let most = likely.iter().copied().fold(0.0, f32::max);
-                likely.into_iter().map(|likely| likely - most / 2.0).collect()
             } else {
                 let view = self.view(prepared, Frame::whole(size, count), None);
                 self.look(placed, &view, None, report)
@@ -355,9 +359,7 @@ impl Session {
                 report.notes.push("the zoom-out found nothing to zoom into".into());
                 return Ok(found);
             };
-            let positive: Vec<Dhw> =
-                placed.points.iter().filter(|(_, positive)| *positive).map(|(point, _)| point.crop).collect();
-            (midway(around, &positive, size), Some(as_found(&found)))
+            (midway(around, &positives(placed), size), Some(as_found(&found)))
         };
         hooks.step(Stage::ZoomOut, 1, 1)?;
         report.windows_total = 1;
@@ -385,6 +387,25 @@ impl Session {
         Ok(logits)
     }
 
+    /// Where the bodies of the model's atlas have what is asked for, as logits on the crop: what the text names, or without one
+    /// what most likely holds the points. `None` where they know no such thing, or have it elsewhere than the points.
+    fn known(&self, prepared: &Prepared, placed: &Placed, report: &mut Report) -> Option<Vec<f32>> {
+        let (atlas, text, places) = (self.model.atlas()?, self.prompts.text.as_deref(), positives(placed));
+        let likely = prepared.expected(atlas, text, &places);
+        if let (None, Some(text)) = (&likely, text) {
+            let names = Vec::from_iter(atlas.structures()).join(", ");
+            report.notes.push(format!("the model's atlas has no {text:?} in such a scan; it knows {names}"));
+        }
+        let likely = likely?;
+        let [_, height, width] = prepared.size;
+        if places.iter().any(|[d, h, w]| likely[(d * height + h) * width + w] < HELD) {
+            return None;
+        }
+        // Where it is at least half as likely as anywhere.
+        let most = likely.iter().copied().fold(0.0, f32::max);
+        Some(likely.into_iter().map(|likely| likely - most / 2.0).collect())
+    }
+
     /// Follows points outwards: logits on the crop of the first window that the mask does not run out of.
     fn look_around(
         &mut self,
@@ -394,8 +415,7 @@ impl Session {
         hooks: &Hooks,
     ) -> Result<Vec<f32>> {
         let (size, count) = (prepared.size, prepared.window);
-        let places: Vec<Dhw> =
-            placed.points.iter().filter(|(_, positive)| *positive).map(|(point, _)| point.crop).collect();
+        let places = positives(placed);
         let low: Dhw = std::array::from_fn(|axis| places.iter().map(|place| place[axis]).min().unwrap_or(0));
         let high: Dhw = std::array::from_fn(|axis| places.iter().map(|place| place[axis]).max().unwrap_or(0));
         let centre = std::array::from_fn(|axis| (low[axis] + high[axis]) as f32 / 2.0);

@@ -81,12 +81,15 @@ impl Prepared {
         *self.body.get_or_init(|| body_box(&self.image, self.size))
     }
 
-    /// How likely each voxel of the crop is in the structure that a text names, as the bodies of an atlas have it; `None`
-    /// where none has it.
-    pub(crate) fn expected(&self, atlas: &Atlas, text: &str) -> Option<Vec<f32>> {
+    /// How likely each voxel of the crop is in the structure that a text names, as the bodies of an atlas have it; without a
+    /// text, in that which most likely holds some voxels. `None` where there is none.
+    pub(crate) fn expected(&self, atlas: &Atlas, text: Option<&str>, places: &[Dhw]) -> Option<Vec<f32>> {
         let spacing = self.spacing.map(|spacing| spacing as f32);
         let fits = self.fits.get_or_init(|| atlas.fits(&self.image, self.size, spacing, self.body()));
-        atlas.located(fits, text, self.size)
+        match text {
+            Some(text) => atlas.located(fits, text, self.size),
+            None => atlas.holding(fits, places, self.size),
+        }
     }
 
     /// A stored voxel index as the voxel (d, h, w) of the crop, the nearest one if it is outside.

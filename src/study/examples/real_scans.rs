@@ -2,10 +2,10 @@
 //! `cargo run --release -p adaptmedseg-study --example real_scans -- DATA [MODEL] [--json FILE]`.
 //!
 //! DATA holds `ct_abdomen`, `mr_abdomen` (each with `_labels`, ids in `labels.json`), and `mr_head_t1` with its brain mask
-//! `mr_head_t1_brain`. Every structure of at least 1 ml is asked for with a tight box, the same box with its corners moved
-//! by up to 10 % of its edges, one, three and five points drawn in the structure, and box and three points. Beside it
-//! stand two baselines: the ellipsoid inscribed in the tight box, and Otsu's threshold in the box, whichever side of it
-//! is better.
+//! `mr_head_t1_brain`. Every structure of at least 1 ml is asked for by its name, with a tight box, the same box with its
+//! corners moved by up to 10 % of its edges, one, three and five points drawn in the structure, and box and three points.
+//! Beside it stand two baselines: the ellipsoid inscribed in the tight box, and Otsu's threshold in the box, whichever side
+//! of it is better.
 
 use adaptmedseg_segment::volume::{ReadOptions, Volume, read, read_labels};
 use adaptmedseg_segment::{BoxPrompt, EngineOptions, Hooks, Model, Point, Session, Space};
@@ -16,7 +16,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const COLUMNS: [&str; 8] = ["box", "box 10 %", "1 point", "3 points", "5 points", "box+points", "ellipsoid", "Otsu"];
+const COLUMNS: [&str; 9] =
+    ["text", "box", "box 10 %", "1 point", "3 points", "5 points", "box+points", "ellipsoid", "Otsu"];
+
+/// Dice of each column.
+type Row = [f64; COLUMNS.len()];
 /// Smallest structure, in millilitres.
 const MIN_ML: f64 = 1.0;
 /// Compact organs, by words of their names.
@@ -45,14 +49,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("\n{} ({} structures)\n", scan.name, scan.structures.len());
         println!("| structure | ml | {} |", COLUMNS.join(" | "));
         println!("|---|---|{}", "---|".repeat(COLUMNS.len()));
-        let mut rows: Vec<(String, f64, [f64; 8])> = Vec::new();
+        let mut rows: Vec<(String, f64, Row)> = Vec::new();
         for (index, (name, mask)) in scan.structures.iter().enumerate() {
             let ml = mask.iter().map(|&v| f64::from(v)).sum::<f64>() * scan.image.geometry.voxel_volume_mm3() / 1000.0;
-            let dice = measure(&model, &scan.image, mask, index as u64)?;
+            let dice = measure(&model, &scan.image, name, mask, index as u64)?;
             print_row(name, Some(ml), &dice);
             rows.push((name.clone(), ml, dice));
         }
-        let mean = |rows: &[&(String, f64, [f64; 8])]| -> [f64; 8] {
+        let mean = |rows: &[&(String, f64, Row)]| -> Row {
             std::array::from_fn(|column| rows.iter().map(|row| row.2[column]).sum::<f64>() / rows.len().max(1) as f64)
         };
         print_row("**mean**", None, &mean(&rows.iter().collect::<Vec<_>>()));
@@ -72,7 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn print_row(name: &str, ml: Option<f64>, dice: &[f64; 8]) {
+fn print_row(name: &str, ml: Option<f64>, dice: &Row) {
     let ml = ml.map_or_else(String::new, |ml| format!("{ml:.0}"));
     let dice: Vec<String> = dice.iter().map(|dice| format!("{dice:.3}")).collect();
     println!("| {name} | {ml} | {} |", dice.join(" | "));
@@ -106,7 +110,7 @@ fn scans(data: &Path) -> Result<Vec<Scan>, Box<dyn Error>> {
 }
 
 /// Dice of each column.
-fn measure(model: &Model, image: &Arc<Volume<f32>>, mask: &Mask, seed: u64) -> Result<[f64; 8], Box<dyn Error>> {
+fn measure(model: &Model, image: &Arc<Volume<f32>>, name: &str, mask: &Mask, seed: u64) -> Result<Row, Box<dyn Error>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let size = image.geometry.size;
     let place = |index: usize| [index % size[0], index / size[0] % size[1], index / (size[0] * size[1])];
@@ -140,6 +144,14 @@ fn measure(model: &Model, image: &Arc<Volume<f32>>, mask: &Mask, seed: u64) -> R
         }
         Ok(dice(&session.segment(&Hooks::default())?.mask().data, mask))
     };
+    // Words that the model does not know are an error of the text's.
+    let by_name = || -> Result<f64, Box<dyn Error>> {
+        let mut session = Session::new(model, image.clone())?;
+        match session.set_text(Some(name)) {
+            Ok(()) => Ok(dice(&session.segment(&Hooks::default())?.mask().data, mask)),
+            Err(_) => Ok(0.0),
+        }
+    };
     let ellipsoid: Mask = (0..mask.len())
         .map(|index| {
             let at = place(index);
@@ -153,6 +165,7 @@ fn measure(model: &Model, image: &Arc<Volume<f32>>, mask: &Mask, seed: u64) -> R
         })
         .collect();
     Ok([
+        by_name()?,
         run(Some(tight), &[])?,
         run(Some(moved), &[])?,
         run(None, &points[..1])?,

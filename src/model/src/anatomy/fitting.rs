@@ -7,6 +7,7 @@
 
 use super::whole_body::{CELL, WholeBody, words};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Millimetres along each edge of a sample of the scan.
@@ -26,6 +27,12 @@ const STRETCHES: [f32; 3] = [0.06, 0.03, 0.015];
 /// How many of the best bodies vote, and by how much their score may fall short until their vote is worth 1/e.
 const VOTERS: usize = 10;
 const SPREAD: f32 = 0.02;
+/// A structure that is nowhere more likely than this lies beyond the scan.
+const SEEN: f32 = 0.25;
+/// Structures that are several of a kind: a point in them means one of these.
+const COLLECTIONS: [&str; 3] = ["vertebrae", "left lung", "right lung"];
+/// How likely points must be in a structure, in the mean, to stand for it.
+const LIKELY: f32 = 0.5;
 /// How far a structure is moved for itself, in cells; how much of what surrounds it counts; and what the square of a cell takes
 /// from its score.
 const REACH: i32 = 3;
@@ -39,6 +46,16 @@ struct Fit {
     start: [f32; 3],
     step: [f32; 3],
     score: f32,
+}
+
+impl Fit {
+    /// The label of the body where a voxel lies.
+    fn label(&self, body: &WholeBody, place: [usize; 3]) -> Option<u8> {
+        let cell = |axis: usize| (self.start[axis] + self.step[axis] * place[axis] as f32).floor();
+        let inside = (0..3).all(|axis| cell(axis) >= 0.0 && cell(axis) < body.size[axis] as f32);
+        let [d, h, w] = [0, 1, 2].map(|axis| cell(axis) as usize);
+        inside.then(|| body.labels[(d * body.size[1] + h) * body.size[2] + w])
+    }
 }
 
 /// The best fit of each of the bodies that vote, the best first; with what they were fitted to.
@@ -162,6 +179,15 @@ impl Samples {
         (joint - by_label - by_bin - chance) * sum / total as f32
     }
 
+    /// As [`told`](Self::told), of the samples that have a cell alone.
+    fn told_near(&self, body: &WholeBody, cells: &[Vec<Option<usize>>; 3], shift: [i32; 3]) -> f32 {
+        let share: f32 = cells
+            .iter()
+            .map(|cells| cells.iter().flatten().count() as f32 / cells.len().max(1) as f32)
+            .product();
+        self.told(body, cells, shift) / share.max(1e-6)
+    }
+
     fn score(&self, body: &WholeBody, fit: &Fit) -> f32 {
         self.told(body, &std::array::from_fn(|axis| self.cells(fit, body, axis)), [0; 3])
     }
@@ -258,7 +284,7 @@ impl Fits {
     }
 
     /// How likely each voxel of a scan of `size` is in the structure that `text` names, from 0 to 1; `None` where no body has
-    /// it.
+    /// it, or has it beyond the scan.
     pub(super) fn expected(&self, bodies: &[WholeBody], text: &str, size: [usize; 3]) -> Option<Vec<f32>> {
         let text = words(text);
         let voters: Vec<(&Fit, &WholeBody, [bool; 256])> = self
@@ -291,7 +317,27 @@ impl Fits {
                 }
             });
         }
-        Some(out)
+        out.iter().any(|&likely| likely >= SEEN).then_some(out)
+    }
+
+    /// The same of the structure that most likely holds some voxels (d, h, w) of the scan; `None` where none is likely to.
+    pub(super) fn holding(&self, bodies: &[WholeBody], places: &[[usize; 3]], size: [usize; 3]) -> Option<Vec<f32>> {
+        let best = self.fits.first()?.score;
+        let mut votes: BTreeMap<&str, f32> = BTreeMap::new();
+        let mut sum = 0.0;
+        for fit in &self.fits {
+            let body = &bodies[fit.body];
+            let weight = ((fit.score - best) / SPREAD).exp();
+            sum += weight * places.len() as f32;
+            for label in places.iter().filter_map(|place| fit.label(body, *place)) {
+                let holding = body.structures.iter().filter(|(_, labels)| labels.contains(&label));
+                for (name, _) in holding.filter(|(name, _)| !COLLECTIONS.contains(&name.as_str())) {
+                    *votes.entry(name).or_default() += weight;
+                }
+            }
+        }
+        let (name, votes) = votes.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        if votes < LIKELY * sum { None } else { self.expected(bodies, name, size) }
     }
 
     /// How a structure is best moved for itself.
@@ -317,13 +363,97 @@ impl Fits {
     }
 }
 
-impl Samples {
-    /// As [`told`](Self::told), of the samples that have a cell alone.
-    fn told_near(&self, body: &WholeBody, cells: &[Vec<Option<usize>>; 3], shift: [i32; 3]) -> f32 {
-        let share: f32 = cells
-            .iter()
-            .map(|cells| cells.iter().flatten().count() as f32 / cells.len().max(1) as f32)
-            .product();
-        self.told(body, cells, shift) / share.max(1e-6)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body of 40 x 30 x 40 cells: an oval with a spine at its back, a large organ on its right at one height, a small one on
+    /// its left at another.
+    fn body(structures: &[(&str, u8)]) -> WholeBody {
+        let size = [40, 30, 40];
+        let labels = (0..40 * 30 * 40)
+            .map(|cell| label([(cell / 1200) as f32, (cell / 40 % 30) as f32, (cell % 40) as f32]))
+            .collect();
+        let structures = structures.iter().map(|&(name, label)| (name.to_owned(), vec![label])).collect();
+        WholeBody { size, labels, structures }
+    }
+
+    fn label([d, h, w]: [f32; 3]) -> u8 {
+        let ball = |middle: [f32; 3], radii: [f32; 3]| {
+            let square = |axis: usize| (([d, h, w][axis] - middle[axis]) / radii[axis]).powi(2);
+            (0..3).map(square).sum::<f32>() < 1.0
+        };
+        if ((h - 14.5) / 14.0).powi(2) + ((w - 19.5) / 18.0).powi(2) > 1.0 {
+            0
+        } else if ball([26.0, 16.0, 28.0], [6.0, 7.0, 7.0]) {
+            2
+        } else if ball([14.0, 15.0, 11.0], [4.0, 4.0, 4.0]) {
+            3
+        } else if (h - 5.0).powi(2) + (w - 19.5).powi(2) < 9.0 {
+            4
+        } else {
+            1
+        }
+    }
+
+    const NAMED: [(&str, u8); 3] = [("liver", 2), ("left kidney", 3), ("spine", 4)];
+    /// A scan of 24 planes of 60 x 80 voxels, 4 x 3 x 3 mm, of a part of the body.
+    const SIZE: [usize; 3] = [24, 60, 80];
+    const SPACING: [f32; 3] = [5.0, 3.0, 3.0];
+
+    /// What a voxel of the scan is.
+    fn seen(voxel: usize) -> u8 {
+        let [d, h, w] = [voxel / 4800, voxel / 80 % 60, voxel % 80];
+        // The scan begins at the body's tenth cell, and the body is a little smaller than the atlas's.
+        label([10.0 + d as f32 * 0.9, h as f32 / 2.0, w as f32 / 2.0])
+    }
+
+    fn fits(bodies: &[WholeBody], values: [f32; 5]) -> Fits {
+        let image: Vec<f32> = (0..SIZE.iter().product()).map(|voxel| values[usize::from(seen(voxel))]).collect();
+        let bounds = super::super::body_box(&image, SIZE);
+        Fits::new(bodies, &image, SIZE, SPACING, bounds)
+    }
+
+    fn dice(likely: &[f32], label: u8) -> f32 {
+        let both = likely.iter().enumerate().filter(|&(voxel, &likely)| likely > 0.5 && seen(voxel) == label).count();
+        let either = likely.iter().filter(|&&likely| likely > 0.5).count()
+            + (0..likely.len()).filter(|&voxel| seen(voxel) == label).count();
+        2.0 * both as f32 / either as f32
+    }
+
+    #[test]
+    fn a_body_finds_its_structures_in_a_part_of_another_whatever_the_contrast() {
+        let bodies = [body(&NAMED)];
+        for values in [[0.0, 0.4, 0.6, 0.7, 0.9], [0.0, 0.8, 0.3, 0.9, 0.4]] {
+            let fits = fits(&bodies, values);
+            for (name, label, least) in [("liver", 2, 0.85), ("kidney, left", 3, 0.75), ("Spine", 4, 0.7)] {
+                let found = dice(&fits.expected(&bodies, name, SIZE).expect("it has one"), label);
+                assert!(found > least, "{name}: {found}");
+            }
+            assert_eq!(fits.expected(&bodies, "right kidney", SIZE), None);
+        }
+    }
+
+    #[test]
+    fn points_stand_for_what_most_likely_holds_them() {
+        let bodies = [body(&[("left lung", 2), ("liver", 2), ("left kidney", 3)])];
+        let fits = fits(&bodies, [0.0, 0.4, 0.6, 0.7, 0.9]);
+        let in_liver = [[17, 32, 56], [16, 34, 58]];
+        let held = fits.holding(&bodies, &in_liver, SIZE);
+        assert_eq!(held, fits.expected(&bodies, "liver", SIZE));
+        assert!(held.is_some_and(|held| dice(&held, 2) > 0.85));
+        assert_eq!(fits.holding(&bodies, &[[17, 40, 10]], SIZE), None, "nothing there has a name");
+        assert_eq!(fits.holding(&bodies, &[], SIZE), None);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_scan_is_not_found_in_it() {
+        let mut whole = body(&NAMED);
+        whole.structures.push(("bladder".into(), vec![5]));
+        whole.labels.iter_mut().take(2 * 1200).filter(|label| **label == 1).for_each(|label| *label = 5);
+        let bodies = [whole];
+        assert_eq!(fits(&bodies, [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&bodies, "bladder", SIZE), None);
+        // Nor anything without bodies.
+        assert_eq!(fits(&[], [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&[], "liver", SIZE), None);
     }
 }

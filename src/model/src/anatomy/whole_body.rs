@@ -65,3 +65,22 @@ pub(super) fn words(name: &str) -> BTreeSet<String> {
         .map(str::to_owned)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_by_their_words() {
+        for (text, name) in [
+            ("The liver", "liver"),
+            ("kidney_left", "left kidney"),
+            ("vertebrae_L1", "vertebra L1"),
+            ("iliac_vena_left", "left iliac vein"),
+            ("portal_vein_and_splenic_vein", "portal vein and splenic vein"),
+        ] {
+            assert_eq!(words(text), words(name));
+        }
+        assert_ne!(words("left kidney"), words("right kidney"));
+    }
+}

@@ -116,4 +116,17 @@ mod tests {
         }
         assert_eq!(shape, cells(&Stage::new(3, FIRST).scene, found));
     }
+
+    #[test]
+    fn whole_bodies_have_what_people_ask_for() {
+        let bodies = whole_bodies(3, 1, 1);
+        let names = |body: &WholeBody| body.structures.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        for (body, wanted) in bodies.iter().zip([["liver", "left kidney", "right femur"], ["brain", "skull", "eye"]]) {
+            for name in wanted {
+                assert!(names(body).iter().any(|known| known == name), "{name} among {:?}", names(body));
+            }
+            assert_eq!(body.size.iter().product::<usize>(), body.labels.len());
+        }
+        assert_eq!(bodies[0], whole_bodies(3, 1, 0)[0]);
+    }
 }
