@@ -16,12 +16,14 @@ same "it is the same every time" "$(cat "$work/demo"/*.nii.gz | sha256sum)" "$(c
 mkdir -p "$work/taken" && echo mine > "$work/taken/notes.txt"
 expect "a demonstration into a folder that holds other files" 4 'notes\.txt' demo --out "$work/taken"
 
-# It is good at what it learned: the box's mean Dice in the table, organs of a generated CT and MR
-mean() { awk -v scan="$1" '$1 == "Dice," { on = $2 == scan } on && $1 == "mean" { print $2 }' "$work/tables"; }
+# It is good at what it learned: the mean Dice of boxes and of names in the table, organs of a generated CT and MR
+mean() { awk -v scan="$1" -v column="$2" '$1 == "Dice," { on = $2 == scan } on && $1 == "mean" { print $column }' "$work/tables"; }
 for scan in CT MR; do
-    dice=$(mean $scan)
-    awk -v dice="$dice" 'BEGIN { exit !(dice >= 0.6) }' && pass "mean Dice of boxes on the $scan phantom ($dice)" ||
-        fail "mean Dice of boxes on the $scan phantom: $dice, below 0.6"
+    for prompt in "boxes 2" "names 5"; do
+        dice=$(mean $scan "${prompt#* }")
+        awk -v dice="$dice" 'BEGIN { exit !(dice >= 0.6) }' && pass "mean Dice of ${prompt% *} on the $scan phantom ($dice)" ||
+            fail "mean Dice of ${prompt% *} on the $scan phantom: $dice, below 0.6"
+    done
 done
 
 # Phantoms
@@ -40,6 +42,7 @@ expect "info of the built-in model" 0 'builtin' info --model builtin
 image=$work/demo/ct.nii.gz
 segment() { expect "$1" "$2" "$3" segment --model builtin --image "$image" --out "$4" "${@:5}"; }
 segment "a text" 0 'voxels' "$work/t.nii.gz" --text liver
+segment "a name that no torso has" 0 'does not show a "brain"' "$work/n.nii.gz" --text brain
 segment "a word it does not know" 2 'unknown word "kydney"' "$out/t.nii.gz" --text "left kydney"
 segment "a point" 0 'voxels' "$work/p.nii.gz" --point 40,55,80
 segment "a point and a negative one" 0 'voxels' "$work/q.nii.gz" --point 40,55,80 --point 60,60,40,-

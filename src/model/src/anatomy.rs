@@ -17,6 +17,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::Path;
+use whole_body::words;
 
 mod body;
 mod explain;
@@ -151,6 +152,11 @@ impl Atlas {
         fits.holding(&self.bodies, places, size)
     }
 
+    /// Whether one of its whole bodies has the structure that `text` names.
+    pub fn knows(&self, text: &str) -> bool {
+        self.structures().iter().any(|name| words(name) == words(text))
+    }
+
     /// The names of all structures of its whole bodies.
     pub fn structures(&self) -> BTreeSet<&str> {
         self.bodies.iter().flat_map(|body| &body.structures).map(|(name, _)| name.as_str()).collect()
@@ -229,11 +235,8 @@ impl Atlas {
             ("shapes", view(Dtype::U8, &[self.len(), BYTES], &shapes)),
             (BODIES, view(Dtype::U8, &[labels.len()], &labels)),
         ];
-        let described: Vec<Described> = self
-            .bodies
-            .iter()
-            .map(|body| Described { size: body.size, structures: body.structures.clone() })
-            .collect();
+        let described: Vec<Described> =
+            self.bodies.iter().map(|body| Described { size: body.size, structures: body.structures.clone() }).collect();
         let described = serde_json::to_string(&described).expect("names and numbers");
         let file = safetensors::serialize(views, Some([(BODIES.to_owned(), described)].into()));
         let mut packed = GzEncoder::new(Vec::new(), Compression::best());
@@ -483,6 +486,7 @@ mod tests {
         let bytes = atlas.to_bytes();
         assert_eq!(Atlas::from_bytes(&bytes, path).expect("its own file"), atlas);
         assert_eq!(atlas.structures(), BTreeSet::from(["liver"]));
+        assert!(atlas.knows("the Liver") && !atlas.knows("spleen"));
         let error = Atlas::from_bytes(&bytes[..bytes.len() - 1], path).expect_err("cut short").to_string();
         assert!(error.contains("anatomy.safetensors.gz"), "{error}");
         let mut broken = atlas.clone();

@@ -350,6 +350,9 @@ impl Session {
                 found
             } else if positive {
                 self.look_around(prepared, placed, report, hooks)?
+            } else if self.model.atlas().is_some_and(|atlas| !atlas.structures().is_empty()) {
+                // What is not where bodies have it the network would only guess.
+                vec![BACKGROUND_LOGIT; prepared.image.len()]
             } else {
                 let view = self.view(prepared, Frame::whole(size, count), None);
                 self.look(placed, &view, None, report)
@@ -393,8 +396,12 @@ impl Session {
         let (atlas, text, places) = (self.model.atlas()?, self.prompts.text.as_deref(), positives(placed));
         let likely = prepared.expected(atlas, text, &places);
         if let (None, Some(text)) = (&likely, text) {
-            let names = Vec::from_iter(atlas.structures()).join(", ");
-            report.notes.push(format!("the model's atlas has no {text:?} in such a scan; it knows {names}"));
+            report.notes.push(if atlas.knows(text) {
+                format!("by the model's atlas the scan does not show a {text:?}")
+            } else {
+                let names = Vec::from_iter(atlas.structures()).join(", ");
+                format!("the model's atlas knows no {text:?}; it knows {names}")
+            });
         }
         let likely = likely?;
         let [_, height, width] = prepared.size;

@@ -181,10 +181,8 @@ impl Samples {
 
     /// As [`told`](Self::told), of the samples that have a cell alone.
     fn told_near(&self, body: &WholeBody, cells: &[Vec<Option<usize>>; 3], shift: [i32; 3]) -> f32 {
-        let share: f32 = cells
-            .iter()
-            .map(|cells| cells.iter().flatten().count() as f32 / cells.len().max(1) as f32)
-            .product();
+        let share: f32 =
+            cells.iter().map(|cells| cells.iter().flatten().count() as f32 / cells.len().max(1) as f32).product();
         self.told(body, cells, shift) / share.max(1e-6)
     }
 
@@ -197,8 +195,7 @@ impl Samples {
         let everything: [bool; 256] = std::array::from_fn(|label| label > 0);
         let planes: Vec<Option<[[usize; 3]; 2]>> =
             (0..body.size[0]).map(|plane| body.bounds(&everything, plane..plane + 1)).collect();
-        let extent: [f32; 3] =
-            std::array::from_fn(|axis| self.count[axis] as f32 * self.edge[axis] * spacing[axis]);
+        let extent: [f32; 3] = std::array::from_fn(|axis| self.count[axis] as f32 * self.edge[axis] * spacing[axis]);
         let mut best: Option<Fit> = None;
         for length in LENGTHS {
             let covered = extent[0] * length / CELL;
@@ -216,8 +213,7 @@ impl Samples {
                 }) else {
                     continue;
                 };
-                let across: [f32; 2] =
-                    [1, 2].map(|axis| (high[axis] - low[axis]) as f32 * CELL / extent[axis]);
+                let across: [f32; 2] = [1, 2].map(|axis| (high[axis] - low[axis]) as f32 * CELL / extent[axis]);
                 let scale = (across[0] + across[1]) / 2.0;
                 let step: [f32; 3] = std::array::from_fn(|axis| match axis {
                     0 => length * spacing[0] / CELL,
@@ -287,11 +283,8 @@ impl Fits {
     /// it, or has it beyond the scan.
     pub(super) fn expected(&self, bodies: &[WholeBody], text: &str, size: [usize; 3]) -> Option<Vec<f32>> {
         let text = words(text);
-        let voters: Vec<(&Fit, &WholeBody, [bool; 256])> = self
-            .fits
-            .iter()
-            .filter_map(|fit| Some((fit, &bodies[fit.body], bodies[fit.body].named(&text)?)))
-            .collect();
+        let voters: Vec<(&Fit, &WholeBody, [bool; 256])> =
+            self.fits.iter().filter_map(|fit| Some((fit, &bodies[fit.body], bodies[fit.body].named(&text)?))).collect();
         let best = voters.first()?.0.score;
         let weights: Vec<f32> = voters.iter().map(|(fit, ..)| ((fit.score - best) / SPREAD).exp()).collect();
         let sum: f32 = weights.iter().sum();
@@ -299,7 +292,8 @@ impl Fits {
         let shifts: Vec<[i32; 3]> = voters.par_iter().map(|(fit, body, table)| self.shift(fit, body, table)).collect();
         for (((fit, body, table), shift), weight) in voters.iter().zip(shifts).zip(&weights) {
             let cells: [Vec<Option<usize>>; 3] = std::array::from_fn(|axis| {
-                let cell = |voxel: usize| (fit.start[axis] + fit.step[axis] * voxel as f32).floor() as i32 + shift[axis];
+                let cell =
+                    |voxel: usize| (fit.start[axis] + fit.step[axis] * voxel as f32).floor() as i32 + shift[axis];
                 let known = 0..body.size[axis] as i32;
                 (0..size[axis]).map(|voxel| known.contains(&cell(voxel)).then(|| cell(voxel) as usize)).collect()
             });

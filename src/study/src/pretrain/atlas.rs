@@ -34,8 +34,11 @@ pub(crate) fn atlas(seed: u64, pool: &rayon::ThreadPool) -> Atlas {
 pub(super) fn whole_bodies(seed: u64, torsos: u64, heads: u64) -> Vec<WholeBody> {
     let body = |number: u64| {
         let mut random = generator(seed, Use::Phantom, FIRST + SCENES + number);
-        let scene =
-            if number < torsos { phantom::whole_torso(CELL, &mut random) } else { phantom::whole_head(CELL, &mut random) };
+        let scene = if number < torsos {
+            phantom::whole_torso(CELL, &mut random)
+        } else {
+            phantom::whole_head(CELL, &mut random)
+        };
         whole_body(&scene)
     };
     (0..torsos + heads).into_par_iter().map(body).collect()
