@@ -136,9 +136,19 @@ impl Atlas {
     }
 
     /// Where its whole bodies lie in a scan: row-major (D, H, W), from 0 to 1; `spacing` in millimetres; `body` is the box of
-    /// the body in it by its faces, see [`body_box`].
-    pub fn fits(&self, image: &[f32], size: [usize; 3], spacing: [f32; 3], body: [[f32; 3]; 2]) -> Fits {
-        Fits::new(&self.bodies, image, size, spacing, body)
+    /// the body in it by its faces, see [`body_box`]. Computed by `threads` threads.
+    ///
+    /// # Errors
+    /// Threads that cannot be had.
+    pub fn fits(
+        &self,
+        image: &[f32],
+        size: [usize; 3],
+        spacing: [f32; 3],
+        body: [[f32; 3]; 2],
+        threads: usize,
+    ) -> Result<Fits> {
+        Fits::new(&self.bodies, image, size, spacing, body, threads)
     }
 
     /// How likely each voxel of the scan that `fits` are of is in the structure that `text` names, from 0 to 1; `None` where

@@ -346,7 +346,7 @@ impl Session {
         {
             (found, Some(mask))
         } else {
-            let found = if let Some(found) = self.known(prepared, placed, report) {
+            let found = if let Some(found) = self.known(prepared, placed, report)? {
                 found
             } else if positive {
                 self.look_around(prepared, placed, report, hooks)?
@@ -392,9 +392,10 @@ impl Session {
 
     /// Where the bodies of the model's atlas have what is asked for, as logits on the crop: what the text names, or without one
     /// what most likely holds the points. `None` where they know no such thing, or have it elsewhere than the points.
-    fn known(&self, prepared: &Prepared, placed: &Placed, report: &mut Report) -> Option<Vec<f32>> {
-        let (atlas, text, places) = (self.model.atlas()?, self.prompts.text.as_deref(), positives(placed));
-        let likely = prepared.expected(atlas, text, &places);
+    fn known(&self, prepared: &Prepared, placed: &Placed, report: &mut Report) -> Result<Option<Vec<f32>>> {
+        let Some(atlas) = self.model.atlas() else { return Ok(None) };
+        let (text, places) = (self.prompts.text.as_deref(), positives(placed));
+        let likely = prepared.expected(atlas, text, &places, self.model.description().threads)?;
         if let (None, Some(text)) = (&likely, text) {
             report.notes.push(if atlas.knows(text) {
                 format!("by the model's atlas the scan does not show a {text:?}")
@@ -403,14 +404,14 @@ impl Session {
                 format!("the model's atlas knows no {text:?}; it knows {names}")
             });
         }
-        let likely = likely?;
+        let Some(likely) = likely else { return Ok(None) };
         let [_, height, width] = prepared.size;
         if places.iter().any(|[d, h, w]| likely[(d * height + h) * width + w] < HELD) {
-            return None;
+            return Ok(None);
         }
         // Where it is at least half as likely as anywhere.
         let most = likely.iter().copied().fold(0.0, f32::max);
-        Some(likely.into_iter().map(|likely| likely - most / 2.0).collect())
+        Ok(Some(likely.into_iter().map(|likely| likely - most / 2.0).collect()))
     }
 
     /// Follows points outwards: logits on the crop of the first window that the mask does not run out of.

@@ -82,14 +82,26 @@ impl Prepared {
     }
 
     /// How likely each voxel of the crop is in the structure that a text names, as the bodies of an atlas have it; without a
-    /// text, in that which most likely holds some voxels. `None` where there is none.
-    pub(crate) fn expected(&self, atlas: &Atlas, text: Option<&str>, places: &[Dhw]) -> Option<Vec<f32>> {
-        let spacing = self.spacing.map(|spacing| spacing as f32);
-        let fits = self.fits.get_or_init(|| atlas.fits(&self.image, self.size, spacing, self.body()));
-        match text {
+    /// text, in that which most likely holds some voxels. `None` where there is none. Computed by `threads` threads.
+    pub(crate) fn expected(
+        &self,
+        atlas: &Atlas,
+        text: Option<&str>,
+        places: &[Dhw],
+        threads: usize,
+    ) -> Result<Option<Vec<f32>>> {
+        let fits = match self.fits.get() {
+            Some(fits) => fits,
+            None => {
+                let spacing = self.spacing.map(|spacing| spacing as f32);
+                let fits = atlas.fits(&self.image, self.size, spacing, self.body(), threads)?;
+                self.fits.get_or_init(|| fits)
+            }
+        };
+        Ok(match text {
             Some(text) => atlas.located(fits, text, self.size),
             None => atlas.holding(fits, places, self.size),
-        }
+        })
     }
 
     /// A stored voxel index as the voxel (d, h, w) of the crop, the nearest one if it is outside.

@@ -6,7 +6,9 @@
 //! (multi-atlas segmentation: Iglesias and Sabuncu, Medical Image Analysis 24, 2015).
 
 use super::whole_body::{CELL, WholeBody, words};
+use crate::error::{Error, Result};
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -59,10 +61,12 @@ impl Fit {
 }
 
 /// The best fit of each of the bodies that vote, the best first; with what they were fitted to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Fits {
     scan: Samples,
     fits: Vec<Fit>,
+    /// The host's own pool of threads is left alone.
+    pool: ThreadPool,
 }
 
 /// Means of a scan over samples of equal size, by bins.
@@ -261,22 +265,30 @@ impl Samples {
 
 impl Fits {
     /// Fits bodies to a scan: row-major (D, H, W), from 0 to 1; `spacing` in millimetres; `body` is the box of the body in it
-    /// by its faces.
+    /// by its faces. Computed by `threads` threads.
+    ///
+    /// # Errors
+    /// Threads that cannot be had.
     pub(super) fn new(
         bodies: &[WholeBody],
         image: &[f32],
         size: [usize; 3],
         spacing: [f32; 3],
         body: [[f32; 3]; 2],
-    ) -> Self {
+        threads: usize,
+    ) -> Result<Self> {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool =
+            pool.map_err(|error| Error::Internal { message: format!("no threads to fit bodies with: {error}") })?;
         let scan = Samples::new(image, size, spacing, body);
-        let mut fits: Vec<Fit> =
-            bodies.par_iter().enumerate().filter_map(|(index, body)| scan.fit(index, body, spacing)).collect();
+        let fits = |index| scan.fit(index, &bodies[index], spacing);
+        let mut fits: Vec<Fit> = pool.install(|| (0..bodies.len()).into_par_iter().filter_map(fits).collect());
         fits.sort_by(|a, b| b.score.total_cmp(&a.score));
         fits.truncate(VOTERS);
-        let mut fits: Vec<Fit> = fits.into_par_iter().map(|fit| scan.refined(&bodies[fit.body], fit)).collect();
+        let refined = |fit: Fit| scan.refined(&bodies[fit.body], fit);
+        let mut fits: Vec<Fit> = pool.install(|| fits.into_par_iter().map(refined).collect());
         fits.sort_by(|a, b| b.score.total_cmp(&a.score));
-        Self { scan, fits }
+        Ok(Self { scan, fits, pool })
     }
 
     /// How likely each voxel of a scan of `size` is in the structure that `text` names, from 0 to 1; `None` where no body has
@@ -289,7 +301,8 @@ impl Fits {
         let weights: Vec<f32> = voters.iter().map(|(fit, ..)| ((fit.score - best) / SPREAD).exp()).collect();
         let sum: f32 = weights.iter().sum();
         let mut out = vec![0.0; size.iter().product()];
-        let shifts: Vec<[i32; 3]> = voters.par_iter().map(|(fit, body, table)| self.shift(fit, body, table)).collect();
+        let shift = |(fit, body, table): &(&Fit, &WholeBody, [bool; 256])| self.shift(fit, body, table);
+        let shifts: Vec<[i32; 3]> = self.pool.install(|| voters.par_iter().map(shift).collect());
         for (((fit, body, table), shift), weight) in voters.iter().zip(shifts).zip(&weights) {
             let cells: [Vec<Option<usize>>; 3] = std::array::from_fn(|axis| {
                 let cell =
@@ -298,7 +311,7 @@ impl Fits {
                 (0..size[axis]).map(|voxel| known.contains(&cell(voxel)).then(|| cell(voxel) as usize)).collect()
             });
             let plane = size[1] * size[2];
-            out.par_chunks_exact_mut(plane).zip(&cells[0]).for_each(|(out, d)| {
+            let vote = |(out, d): (&mut [f32], &Option<usize>)| {
                 let Some(d) = *d else { return };
                 for (out, h) in out.chunks_exact_mut(size[2]).zip(&cells[1]) {
                     let Some(h) = *h else { continue };
@@ -309,7 +322,8 @@ impl Fits {
                         }
                     }
                 }
-            });
+            };
+            self.pool.install(|| out.par_chunks_exact_mut(plane).zip(&cells[0]).for_each(vote));
         }
         out.iter().any(|&likely| likely >= SEEN).then_some(out)
     }
@@ -405,7 +419,7 @@ mod tests {
     fn fits(bodies: &[WholeBody], values: [f32; 5]) -> Fits {
         let image: Vec<f32> = (0..SIZE.iter().product()).map(|voxel| values[usize::from(seen(voxel))]).collect();
         let bounds = super::super::body_box(&image, SIZE);
-        Fits::new(bodies, &image, SIZE, SPACING, bounds)
+        Fits::new(bodies, &image, SIZE, SPACING, bounds, 2).expect("two threads")
     }
 
     fn dice(likely: &[f32], label: u8) -> f32 {
