@@ -6,6 +6,8 @@
 //! other side of the body, are weighted by how alike their boxes are, and by how well each explains the intensities in the
 //! box (their mutual information, Viola and Wells, 1997, which holds for any contrast), bent to explain them better, and
 //! averaged.
+//!
+//! It also has whole bodies, which say where a structure is before there is any box: see [`Fits`].
 
 use crate::error::{Error, Result};
 use explain::Explanations;

@@ -2,9 +2,10 @@
 //!
 //! SegVol slides windows of full resolution over the region that the zoom-out found. A small network with a dense prompt
 //! path does better when it sees the whole structure at once, always at about the same size. A box says where that is;
-//! points are followed outwards until the mask no longer runs out of the window, and three or more also say how large the
-//! structure is; a text is first looked for in the whole volume; and without a box each further look is laid around what the
-//! one before found. What was found before, or in an earlier run with fewer prompts, goes in as the mask prompt.
+//! whole bodies of an atlas, fitted to the scan, say where what a text names is, and what most likely holds points; other points
+//! are followed outwards until the mask no longer runs out of the window, and three or more also say how large the structure
+//! is; a text without such an atlas is first looked for in the whole volume; and without a box each further look is laid around
+//! what the one before found. What was found before, or in an earlier run with fewer prompts, goes in as the mask prompt.
 
 use crate::cache::Key;
 use crate::error::Result;
