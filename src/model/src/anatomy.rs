@@ -7,7 +7,8 @@
 //! box (their mutual information, Viola and Wells, 1997, which holds for any contrast), bent to explain them better, and
 //! averaged.
 //!
-//! It also has whole bodies, which say where a structure is before there is any box: see [`Fits`].
+//! It also has whole bodies, which say where a structure is before there is any box, and which structure a box is drawn around:
+//! see [`Fits`].
 
 use crate::error::{Error, Result};
 use explain::Explanations;
@@ -51,6 +52,10 @@ const CUT_COST: f32 = 2.0;
 const NEAREST: usize = 400;
 /// Of these, how many that explain the intensities best are bent.
 const BENT: usize = 60;
+/// What candidates count for beside the atlas's shapes, and how likely one must be beside the likeliest to count.
+const CANDIDATES: f32 = 0.5;
+const RIVAL: f32 = 0.1;
+
 /// A box and where it lies, axes (d, h, w) of a body that stands upright: feet first, back first, left first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoxPlace {
@@ -97,6 +102,15 @@ impl BoxPlace {
     fn from_numbers([d, h, w, back, side, below, above]: [f32; NUMBERS]) -> Self {
         Self { edges: [d, h, w], offset: [back, side], cut: [below > 0.5, above > 0.5] }
     }
+}
+
+/// A structure that a box may be drawn around, as whole bodies have it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Candidate {
+    /// How likely it is that, from 0 to 1, by how much alike the boxes are.
+    likely: f32,
+    /// The cells that it fills of its own boxes, (d, h, w), and how unlike these are, as squared distances.
+    shapes: Vec<(f32, Vec<u8>)>,
 }
 
 /// Shapes with the boxes they fill. Read-only; see the module.
@@ -155,13 +169,19 @@ impl Atlas {
 
     /// How likely each voxel of the scan that `fits` are of is in the structure that `text` names, from 0 to 1; `None` where
     /// no body has it.
-    pub fn located(&self, fits: &Fits, text: &str, size: [usize; 3]) -> Option<Vec<f32>> {
-        fits.expected(&self.bodies, text, size)
+    pub fn located(&self, fits: &Fits, text: &str) -> Result<Option<Vec<f32>>> {
+        fits.expected(&self.bodies, text)
     }
 
     /// The same of the structure that most likely holds some voxels (d, h, w); `None` where none is likely to.
-    pub fn holding(&self, fits: &Fits, places: &[[usize; 3]], size: [usize; 3]) -> Option<Vec<f32>> {
-        fits.holding(&self.bodies, places, size)
+    pub fn holding(&self, fits: &Fits, places: &[[usize; 3]]) -> Result<Option<Vec<f32>>> {
+        fits.holding(&self.bodies, places)
+    }
+
+    /// What a box in the scan that `fits` are of may be drawn around: the structures of the whole bodies whose own boxes lie
+    /// much like it; only that which `text` names where there is one. The box is given by its faces (d, h, w) in voxels.
+    pub fn candidates(&self, fits: &Fits, corners: [[f32; 3]; 2], text: Option<&str>) -> Vec<Candidate> {
+        fits.candidates(&self.bodies, corners, text)
     }
 
     /// Whether one of its whole bodies has the structure that `text` names.
@@ -259,7 +279,7 @@ impl Atlas {
     /// How likely each voxel of a window is in the structure that a box is drawn around, from 0 to 1; 0 beyond the box.
     ///
     /// `window` is row-major (D, H, W), `corners` the box in it (d0, h0, w0, d1, h1, w1), inclusive. Only shapes number
-    /// `among` are looked at.
+    /// `among` are looked at; beside them, `candidates`.
     pub fn prior(
         &self,
         window: &[f32],
@@ -267,11 +287,12 @@ impl Atlas {
         corners: &[f32; 6],
         place: &BoxPlace,
         among: Range<usize>,
+        candidates: &[Candidate],
     ) -> Vec<f32> {
         let low: [f32; 3] = std::array::from_fn(|axis| corners[axis] - 0.5);
         let edges: [f32; 3] = std::array::from_fn(|axis| (corners[axis + 3] + 0.5 - low[axis]).max(1e-3));
         let explanations = Explanations::new(&cells_of(window, size, low, edges));
-        let cells = self.cells(&explanations, place, among);
+        let cells = self.cells(&explanations, place, among, candidates);
         let axes: [Vec<(usize, f32)>; 3] = std::array::from_fn(|axis| {
             let cell = |index: usize| (index as f32 - low[axis]) / edges[axis] * GRID as f32;
             let inside = |at: &(usize, f32)| (0.0..=GRID as f32).contains(&at.1);
@@ -293,7 +314,13 @@ impl Atlas {
     }
 
     /// How likely each cell is filled.
-    fn cells(&self, explanations: &Explanations, place: &BoxPlace, among: Range<usize>) -> Vec<f32> {
+    fn cells(
+        &self,
+        explanations: &Explanations,
+        place: &BoxPlace,
+        among: Range<usize>,
+        candidates: &[Candidate],
+    ) -> Vec<f32> {
         let both = [(false, *place), (true, place.mirrored())];
         let mut nearest: Vec<(f32, usize, bool)> = both
             .iter()
@@ -303,33 +330,48 @@ impl Atlas {
             .collect();
         nearest.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         nearest.truncate(NEAREST);
-        let mut shapes: Vec<(f32, f32, Vec<u8>)> = nearest
-            .into_iter()
-            .map(|(distance, index, mirrored)| {
-                let shape = expanded(&self.shapes[index], mirrored);
-                (explanations.weight(&shape) - distance / 2.0, distance, shape)
-            })
-            .collect();
-        shapes.sort_by(|a, b| b.0.total_cmp(&a.0));
-        shapes.truncate(BENT);
-        let shapes: Vec<(f32, Vec<u8>)> = shapes
-            .into_iter()
-            .map(|(_, distance, shape)| {
-                let (weight, shape) = explanations.bent(&shape);
-                (weight - distance / 2.0, shape)
-            })
-            .collect();
-        let most = shapes.iter().map(|(weight, _)| *weight).fold(f32::NEG_INFINITY, f32::max);
-        let mut cells = vec![0.0; CELLS];
-        let mut sum = 0.0;
-        for (weight, shape) in shapes {
-            let weight = (weight - most).exp();
-            sum += weight;
-            cells.iter_mut().zip(shape).for_each(|(cell, filled)| *cell += weight * f32::from(filled));
+        let shapes =
+            nearest.into_iter().map(|(distance, index, mirrored)| (distance, expanded(&self.shapes[index], mirrored)));
+        let mut cells = averaged(explanations, shapes);
+        // The box says which structure it is, better than the intensities in it; these say which shape of that structure.
+        let most = candidates.iter().map(|candidate| candidate.likely).fold(0.0, f32::max);
+        let rivals = || candidates.iter().filter(|candidate| candidate.likely >= RIVAL * most);
+        let sum: f32 = rivals().map(|candidate| candidate.likely).sum();
+        if sum > 0.0 {
+            cells.iter_mut().for_each(|cell| *cell *= 1.0 - CANDIDATES);
+            for candidate in rivals() {
+                let weight = CANDIDATES * candidate.likely / sum;
+                let shapes = averaged(explanations, candidate.shapes.iter().cloned());
+                cells.iter_mut().zip(shapes).for_each(|(cell, filled)| *cell += weight * filled);
+            }
         }
-        cells.iter_mut().for_each(|cell| *cell /= f32::max(sum, 1e-9));
         cells
     }
+}
+
+/// The mean of shapes, bent and weighted by how well they then explain the intensities, and by how unlike their boxes are.
+fn averaged(explanations: &Explanations, shapes: impl Iterator<Item = (f32, Vec<u8>)>) -> Vec<f32> {
+    let mut shapes: Vec<(f32, f32, Vec<u8>)> =
+        shapes.map(|(distance, shape)| (explanations.weight(&shape) - distance / 2.0, distance, shape)).collect();
+    shapes.sort_by(|a, b| b.0.total_cmp(&a.0));
+    shapes.truncate(BENT);
+    let shapes: Vec<(f32, Vec<u8>)> = shapes
+        .into_iter()
+        .map(|(_, distance, shape)| {
+            let (weight, shape) = explanations.bent(&shape);
+            (weight - distance / 2.0, shape)
+        })
+        .collect();
+    let most = shapes.iter().map(|(weight, _)| *weight).fold(f32::NEG_INFINITY, f32::max);
+    let mut cells = vec![0.0; CELLS];
+    let mut sum = 0.0;
+    for (weight, shape) in shapes {
+        let weight = (weight - most).exp();
+        sum += weight;
+        cells.iter_mut().zip(shape).for_each(|(cell, filled)| *cell += weight * f32::from(filled));
+    }
+    cells.iter_mut().for_each(|cell| *cell /= f32::max(sum, 1e-9));
+    cells
 }
 
 /// What the metadata of an atlas says of a whole body.
@@ -429,7 +471,7 @@ mod tests {
         let flat = vec![0.5; 24 * 24 * 24];
         for (edge, [low, high]) in [(55.0, [[5, 15, 12], [15, 5, 12]]), (180.0, [[15, 5, 12], [5, 15, 12]])] {
             let place = BoxPlace { edges: [edge; 3], ..half(0, edge).0 };
-            let prior = atlas.prior(&flat, SIZE, &CORNERS, &place, 0..2);
+            let prior = atlas.prior(&flat, SIZE, &CORNERS, &place, 0..2, &[]);
             assert!(value(&prior, low) > 0.99 && value(&prior, high) < 0.01, "{edge}");
             assert_eq!(value(&prior, [1, 1, 1]), 0.0);
         }
@@ -441,7 +483,7 @@ mod tests {
         let window: Vec<f32> = (0..24 * 24 * 24).map(|index| if index / 24 % 24 < 12 { 0.3 } else { 0.6 }).collect();
         for contrast in [1.0, -1.0] {
             let window: Vec<f32> = window.iter().map(|value| 0.5 + contrast * (value - 0.5)).collect();
-            let prior = atlas.prior(&window, SIZE, &CORNERS, &half(0, 50.0).0, 0..3);
+            let prior = atlas.prior(&window, SIZE, &CORNERS, &half(0, 50.0).0, 0..3, &[]);
             assert!(value(&prior, [15, 5, 15]) > 0.99 && value(&prior, [5, 15, 5]) < 0.01);
         }
     }
@@ -452,7 +494,7 @@ mod tests {
         let atlas = Atlas::new([(BoxPlace { offset: [0.1, 0.2], ..place }, cells)]);
         let flat = vec![0.5; 24 * 24 * 24];
         for (side, [inside, outside]) in [(0.2, [[12, 12, 5], [12, 12, 18]]), (-0.2, [[12, 12, 18], [12, 12, 5]])] {
-            let prior = atlas.prior(&flat, SIZE, &CORNERS, &BoxPlace { offset: [0.1, side], ..place }, 0..1);
+            let prior = atlas.prior(&flat, SIZE, &CORNERS, &BoxPlace { offset: [0.1, side], ..place }, 0..1, &[]);
             assert!(value(&prior, inside) > 0.99 && value(&prior, outside) < 0.01, "{side}");
         }
     }
@@ -471,13 +513,13 @@ mod tests {
                 if (h as f32 + 0.5 - middle(d)).abs() < 2.7 { 0.9 } else { 0.1 }
             })
             .collect();
-        let prior = atlas.prior(&window, SIZE, &CORNERS, &place, 0..1);
+        let prior = atlas.prior(&window, SIZE, &CORNERS, &place, 0..1, &[]);
         for (inside, outside) in [([5, 15, 12], [5, 9, 12]), ([18, 9, 12], [18, 14, 12])] {
             let found = [inside, outside].map(|at| value(&prior, at));
             assert!(found[0] > 0.7 && found[1] < 0.3, "{found:?}");
         }
         // Where the image shows nothing it stays as it is.
-        let prior = atlas.prior(&vec![0.5; window.len()], SIZE, &CORNERS, &place, 0..1);
+        let prior = atlas.prior(&vec![0.5; window.len()], SIZE, &CORNERS, &place, 0..1, &[]);
         for d in [5, 18] {
             assert!(
                 value(&prior, [d, 12, 12]) > 0.9 && value(&prior, [d, 7, 12]).max(value(&prior, [d, 16, 12])) < 0.1

@@ -18,7 +18,7 @@ use crate::run::Placed;
 use crate::session::Session;
 use crate::windows::Dhw;
 use adaptmedseg_engine::WindowPrompts;
-use adaptmedseg_model::anatomy::{Atlas, BoxPlace};
+use adaptmedseg_model::anatomy::{Atlas, BoxPlace, Fits};
 use std::ops::Range;
 
 /// Share of the window's edge that the structure's box is to take; the training's focused frames have the same.
@@ -176,27 +176,30 @@ impl Frame {
         out
     }
 
-    /// What an atlas expects in a box of the window, inclusive corners (d, h, w), given the crop's spacing, the body in it and
-    /// its depth.
-    fn expected(
-        &self,
-        atlas: &Atlas,
-        window: &[f32],
-        corners: &[f32; 6],
-        spacing: [f32; 3],
-        body: [[f32; 3]; 2],
-        depth: usize,
-    ) -> Vec<f32> {
+    /// What an atlas expects in a box of the window, inclusive corners (d, h, w).
+    fn expected(&self, atlas: &Atlas, window: &[f32], corners: &[f32; 6], scan: &Scan<'_>) -> Vec<f32> {
         let face = |first: usize, by: f32| -> [f32; 3] {
             std::array::from_fn(|axis| self.start[axis] + (corners[first + axis] + by) * self.step[axis])
         };
-        let place = BoxPlace::new([face(0, -0.5), face(3, 0.5)], spacing, body, depth);
-        atlas.prior(window, self.count, corners, &place, 0..atlas.len())
+        let faces = [face(0, -0.5), face(3, 0.5)];
+        let place = BoxPlace::new(faces, scan.spacing, scan.body, scan.depth);
+        let candidates = atlas.candidates(scan.fits, faces, scan.text);
+        atlas.prior(window, self.count, corners, &place, 0..atlas.len(), &candidates)
     }
 
     fn key(&self) -> Key {
         Key::Frame([self.start, self.step].map(|numbers| numbers.map(f32::to_bits)))
     }
+}
+
+/// What an atlas has to know of the crop: the size of its voxels in millimetres, the box of the body in it, its depth, where the
+/// atlas's bodies lie in it, and the text of the prompts, where these bodies know it.
+struct Scan<'a> {
+    spacing: [f32; 3],
+    body: [[f32; 3]; 2],
+    depth: usize,
+    fits: &'a Fits,
+    text: Option<&'a str>,
 }
 
 /// A window of the image, and what an atlas expects in it.
@@ -312,18 +315,28 @@ impl TrainingVolume {
         [&self.image, &mask].map(|data| frame.sample(data, self.size))
     }
 
-    /// What an atlas expects in a box of such a window, `image`, inclusive corners (d, h, w) in its voxels; `corners` and
-    /// `window` as for [`focused`](Self::focused).
+    /// Where the bodies of an atlas lie in it; fitted by `threads` threads.
+    ///
+    /// # Errors
+    /// Threads that cannot be had.
+    pub fn fits(&self, atlas: &Atlas, threads: usize) -> Result<Fits> {
+        Ok(atlas.fits(&self.image, self.size, self.spacing, self.body, threads)?)
+    }
+
+    /// What an atlas, and its bodies as they fit, expect in a box of such a window, `image`, inclusive corners (d, h, w) in its
+    /// voxels; `corners` and `window` as for [`focused`](Self::focused).
     pub fn expected(
         &self,
         atlas: &Atlas,
+        fits: &Fits,
         corners: [Dhw; 2],
         window: Dhw,
         image: &[f32],
         bounding_box: &[f32; 6],
     ) -> Vec<f32> {
         let frame = Frame::focused(corners, window);
-        frame.expected(atlas, image, bounding_box, self.spacing, self.body, self.size[0])
+        let scan = Scan { spacing: self.spacing, body: self.body, depth: self.size[0], fits, text: None };
+        frame.expected(atlas, image, bounding_box, &scan)
     }
 }
 
@@ -355,7 +368,7 @@ impl Session {
                 // What is not where bodies have it the network would only guess.
                 vec![BACKGROUND_LOGIT; prepared.image.len()]
             } else {
-                let view = self.view(prepared, Frame::whole(size, count), None);
+                let view = self.view(prepared, Frame::whole(size, count), None)?;
                 self.look(placed, &view, None, report)
                     .map(|logits| view.frame.restore(&logits, size, BACKGROUND_LOGIT))?
             };
@@ -368,7 +381,7 @@ impl Session {
         hooks.step(Stage::ZoomOut, 1, 1)?;
         report.windows_total = 1;
         let passes = self.model.config().inference.passes;
-        let mut view = self.view(prepared, Frame::focused(corners, count), Some(corners));
+        let mut view = self.view(prepared, Frame::focused(corners, count), Some(corners))?;
         let mut mask = before.map(|mask| view.frame.sample(&mask, size));
         let mut logits = Vec::new();
         for pass in 0..passes {
@@ -378,7 +391,7 @@ impl Session {
             } else if pass > 0 {
                 let found = view.frame.restore(&logits, size, BACKGROUND_LOGIT);
                 corners = found_and_pointed(&found, size, &placed.points).unwrap_or(corners);
-                view = self.view(prepared, Frame::focused(corners, count), Some(corners));
+                view = self.view(prepared, Frame::focused(corners, count), Some(corners))?;
                 mask = Some(view.frame.sample(&as_found(&found), size));
             }
             logits = self.look(placed, &view, mask.take(), report)?;
@@ -438,7 +451,7 @@ impl Session {
             let wide_enough = (0..3).all(|axis| (high[axis] - low[axis]) as f32 <= 0.8 * extent[axis]);
             if wide_enough {
                 hooks.step(Stage::ZoomOut, 0, 1)?;
-                let view = self.view(prepared, frame, None);
+                let view = self.view(prepared, frame, None)?;
                 let logits = self.look(placed, &view, None, report)?;
                 if frame.holds(size) || !runs_out(&logits, &frame, size) {
                     return Ok(frame.restore(&logits, size, BACKGROUND_LOGIT));
@@ -450,13 +463,31 @@ impl Session {
 
     /// What is seen through a frame; `corners` are the first and last voxel of the crop that the structure takes, where they
     /// were prompted or found.
-    fn view(&self, prepared: &Prepared, frame: Frame, corners: Option<[Dhw; 2]>) -> View {
+    fn view(&self, prepared: &Prepared, frame: Frame, corners: Option<[Dhw; 2]>) -> Result<View> {
         let image = frame.sample(&prepared.image, prepared.size);
-        let prior = self.model.atlas().zip(corners).map(|(atlas, corners)| {
-            let (corners, spacing) = (frame.place_box(corners), prepared.spacing.map(|spacing| spacing as f32));
-            frame.expected(atlas, &image, &corners, spacing, prepared.body(), prepared.size[0])
-        });
-        View { frame, image, prior }
+        let prior = match self.model.atlas().zip(corners) {
+            Some((atlas, corners)) => {
+                let scan = Scan {
+                    spacing: prepared.spacing.map(|spacing| spacing as f32),
+                    body: prepared.body(),
+                    depth: prepared.size[0],
+                    fits: prepared.fits(atlas, self.model.description().threads)?,
+                    text: self.prompts.text.as_deref().filter(|text| atlas.knows(text)),
+                };
+                Some(frame.expected(atlas, &image, &frame.place_box(corners), &scan))
+            }
+            None => None,
+        };
+        Ok(View { frame, image, prior })
+    }
+
+    /// Whether the text says what a box is drawn around, and the atlas knows it: then it chooses among the atlas's structures, and the
+    /// network, to which a word beside a box is worth less than nothing, is not told; unless an adapter has learned words.
+    fn names_the_box(&self) -> bool {
+        let known = |text| self.model.atlas().is_some_and(|atlas| atlas.knows(text));
+        self.prompts.bounding_box.is_some()
+            && self.adapter().is_none()
+            && self.prompts.text.as_deref().is_some_and(known)
     }
 
     /// One look, with a previous mask of the window or without: its logits.
@@ -478,7 +509,7 @@ impl Session {
                 .bounding_box
                 .as_ref()
                 .map(|corners| frame.place_box(corners.map(|corner| corner.crop))),
-            text: placed.text.clone(),
+            text: placed.text.clone().filter(|_| !self.names_the_box()),
             mask,
             prior: prior.clone(),
         };

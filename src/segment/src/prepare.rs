@@ -90,18 +90,21 @@ impl Prepared {
         places: &[Dhw],
         threads: usize,
     ) -> Result<Option<Vec<f32>>> {
-        let fits = match self.fits.get() {
-            Some(fits) => fits,
-            None => {
-                let spacing = self.spacing.map(|spacing| spacing as f32);
-                let fits = atlas.fits(&self.image, self.size, spacing, self.body(), threads)?;
-                self.fits.get_or_init(|| fits)
-            }
-        };
+        let fits = self.fits(atlas, threads)?;
         Ok(match text {
-            Some(text) => atlas.located(fits, text, self.size),
-            None => atlas.holding(fits, places, self.size),
+            Some(text) => atlas.located(fits, text)?,
+            None => atlas.holding(fits, places)?,
         })
+    }
+
+    /// Where the bodies of an atlas lie; fitted by `threads` threads when first asked for.
+    pub(crate) fn fits(&self, atlas: &Atlas, threads: usize) -> Result<&Fits> {
+        if let Some(fits) = self.fits.get() {
+            return Ok(fits);
+        }
+        let spacing = self.spacing.map(|spacing| spacing as f32);
+        let fits = atlas.fits(&self.image, self.size, spacing, self.body(), threads)?;
+        Ok(self.fits.get_or_init(|| fits))
     }
 
     /// A stored voxel index as the voxel (d, h, w) of the crop, the nearest one if it is outside.

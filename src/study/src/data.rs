@@ -10,12 +10,13 @@ use crate::sampling::{self, Place, Window};
 use crate::validation::HeldOut;
 use adaptmedseg_engine::{Engine, ImageEmbedding, TextEmbedding, TrainingSample, WindowPrompts};
 use adaptmedseg_model::adapter::AdapterContext;
-use adaptmedseg_model::anatomy::Atlas;
+use adaptmedseg_model::anatomy::Fits;
 use adaptmedseg_model::config::ZoomIn;
 use adaptmedseg_segment::{Model, TrainingVolume};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 /// Held-out windows per volume, beside its zoom-out.
 const HELD_OUT_PARTS: usize = 3;
@@ -28,6 +29,34 @@ pub(crate) struct Case {
     context: AdapterContext,
     text: Option<TextEmbedding>,
     name: String,
+    /// Where the bodies of the model's atlas lie in the volume; fitted when first asked for.
+    fits: OnceLock<Fits>,
+}
+
+impl Case {
+    fn new(volume: TrainingVolume, context: AdapterContext, text: Option<TextEmbedding>, name: String) -> Self {
+        Self { volume, context, text, name, fits: OnceLock::new() }
+    }
+
+    /// What the model's atlas expects in a box of a window, inclusive corners (d, h, w); `None` without an atlas, or where the
+    /// window is no focused one.
+    fn expected(
+        &self,
+        window: &Window,
+        model: &Model,
+        size: [usize; 3],
+        corners: &[f32; 6],
+    ) -> Result<Option<Vec<f32>>> {
+        let Some(atlas) = model.atlas() else { return Ok(None) };
+        let fits = match self.fits.get() {
+            Some(fits) => fits,
+            None => {
+                let fits = self.volume.fits(atlas, model.description().threads)?;
+                self.fits.get_or_init(|| fits)
+            }
+        };
+        Ok(window.expected(&self.volume, (atlas, fits), size, corners))
+    }
 }
 
 /// The volumes to learn from, the windows held out, and the hash of all of them.
@@ -63,7 +92,7 @@ pub(crate) fn prepare(
             _ => None,
         };
         let context = AdapterContext { modality: pair.modality.clone(), task: pair.task.clone() };
-        cases.push(Case { volume, context, text, name: pair.name.clone() });
+        cases.push(Case::new(volume, context, text, pair.name.clone()));
     }
     let (training, validation) = split(cases, pairs, options)?;
     let size = model.config().image_encoder.image_size;
@@ -84,7 +113,7 @@ pub(crate) fn prepare(
             if let Some(drawn) = prompts::draw(&window.target, size, case.text.as_ref(), 0.0, &mut random) {
                 held_out.push(HeldOut {
                     combinations: drawn.iter().map(|(name, _)| *name).collect(),
-                    sample: sample(case, window, drawn, None, size, model.atlas()),
+                    sample: sample(case, window, drawn, None, size, model)?,
                 });
             }
         }
@@ -133,12 +162,7 @@ fn split(cases: Vec<Case>, pairs: &[TrainingPair], options: &FineTuneOptions) ->
         for case in &mut training {
             if let Some([first, second]) = sampling::halves(&case.volume) {
                 case.volume = first;
-                validation.push(Case {
-                    volume: second,
-                    context: case.context.clone(),
-                    text: case.text.clone(),
-                    name: case.name.clone(),
-                });
+                validation.push(Case::new(second, case.context.clone(), case.text.clone(), case.name.clone()));
             }
         }
     }
@@ -151,18 +175,19 @@ fn sample(
     drawn: Vec<(&'static str, WindowPrompts)>,
     embedding: Option<ImageEmbedding>,
     size: [usize; 3],
-    atlas: Option<&Atlas>,
-) -> TrainingSample {
+    model: &Model,
+) -> Result<TrainingSample> {
     let mut prompts: Vec<WindowPrompts> = drawn.into_iter().map(|(_, prompts)| prompts).collect();
     // All of them have the same box, or none.
     let corners = prompts.iter().find_map(|prompts| prompts.bounding_box);
-    if let (Some(atlas), Some(corners)) = (atlas, corners)
-        && let Some(prior) = window.expected(&case.volume, atlas, size, &corners)
+    if let Some(corners) = corners
+        && let Some(prior) = case.expected(&window, model, size, &corners)?
     {
         let boxed = prompts.iter_mut().filter(|prompts| prompts.bounding_box.is_some());
         boxed.for_each(|prompts| prompts.prior = Some(prior.clone()));
     }
-    TrainingSample { image: window.image, target: window.target, prompts, context: case.context.clone(), embedding }
+    let context = case.context.clone();
+    Ok(TrainingSample { image: window.image, target: window.target, prompts, context, embedding })
 }
 
 /// Where the windows of a step come from.
@@ -226,7 +251,7 @@ impl Samples {
             }
             let text = case.text.as_ref();
             if let Some(drawn) = prompts::draw(&window.target, size, text, options.box_jitter, random) {
-                return Ok(sample(case, window, drawn, None, size, self.model.atlas()));
+                return sample(case, window, drawn, None, size, &self.model);
             }
         }
         Err(Error::argument(
@@ -263,7 +288,7 @@ impl Samples {
                     embedding
                 }
             };
-            return Ok(sample(case, window, drawn, Some(embedding), size, self.model.atlas()));
+            return sample(case, window, drawn, Some(embedding), size, &self.model);
         }
         Err(Error::argument(
             format!("{}: no window with some of the structure in it was found", case.name),

@@ -1,7 +1,7 @@
 //! Windows to learn from: the whole volume at low resolution, or a part of it at full resolution, and what is done to
 //! them so that the network does not learn them by heart (SegVol, arXiv 2311.13385, and its training code).
 
-use adaptmedseg_model::anatomy::Atlas;
+use adaptmedseg_model::anatomy::{Atlas, Fits};
 use adaptmedseg_model::config::ZoomIn;
 use adaptmedseg_segment::TrainingVolume;
 use adaptmedseg_volume::Reorientation;
@@ -169,13 +169,13 @@ impl Window {
     pub(crate) fn expected(
         &self,
         volume: &TrainingVolume,
-        atlas: &Atlas,
+        (atlas, fits): (&Atlas, &Fits),
         size: [usize; 3],
         corners: &[f32; 6],
     ) -> Option<Vec<f32>> {
         let Place::Focus(around) = self.place else { return None };
         if self.flips == [false; 3] {
-            return Some(volume.expected(atlas, around, size, &self.image, corners));
+            return Some(volume.expected(atlas, fits, around, size, &self.image, corners));
         }
         // The atlas knows bodies as they lie.
         let plan = flipping(self.flips);
@@ -184,7 +184,7 @@ impl Window {
             let axis = index % 3;
             if self.flips[axis] { (size[axis] - 1) as f32 - corners[(index + 3) % 6] } else { corners[index] }
         });
-        let prior = volume.expected(atlas, around, size, &as_it_lies, &corners);
+        let prior = volume.expected(atlas, fits, around, size, &as_it_lies, &corners);
         Some(plan.apply_to_slice(&prior, reversed(size)))
     }
 }
@@ -287,15 +287,16 @@ mod tests {
         let [whole, window] = [0, 1].map(|index| cut(&volume, grid(&volume, size, ZoomIn::Focus)[index], size));
         let place = BoxPlace { edges: [8.0; 3], offset: [0.0; 2], cut: [false; 2] };
         let atlas = Atlas::new([(place, (0..CELLS).map(|cell| cell < CELLS / 3 && cell % 2 == 0).collect())]);
+        let fits = volume.fits(&atlas, 1).expect("a thread");
         let expected =
-            window.expected(&volume, &atlas, size, &[1.0, 2.0, 2.0, 6.0, 5.0, 4.0]).expect("a focused window");
+            window.expected(&volume, (&atlas, &fits), size, &[1.0, 2.0, 2.0, 6.0, 5.0, 4.0]).expect("a focused window");
         let plan = flipping([true, false, true]);
         let flip = |data: &[f32]| plan.apply_to_slice(data, size);
         assert_ne!(flip(&expected), expected);
         let flipped = Window { image: flip(&window.image), flips: [true, false, true], ..window };
-        let found = flipped.expected(&volume, &atlas, size, &[1.0, 2.0, 3.0, 6.0, 5.0, 5.0]);
+        let found = flipped.expected(&volume, (&atlas, &fits), size, &[1.0, 2.0, 3.0, 6.0, 5.0, 5.0]);
         assert_eq!(found, Some(flip(&expected)));
-        assert_eq!(whole.expected(&volume, &atlas, size, &[1.0, 2.0, 2.0, 6.0, 5.0, 4.0]), None);
+        assert_eq!(whole.expected(&volume, (&atlas, &fits), size, &[1.0, 2.0, 2.0, 6.0, 5.0, 4.0]), None);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! fitted body says where a structure is, shifted a little where its neighbourhood fits better so, and the best of them vote
 //! (multi-atlas segmentation: Iglesias and Sabuncu, Medical Image Analysis 24, 2015).
 
-use super::whole_body::{CELL, WholeBody, words};
+use super::whole_body::{CELL, WholeBody, joined, words};
+use super::{CELLS, Candidate, EDGE_SIGMA, GRID};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -40,6 +41,13 @@ const LIKELY: f32 = 0.5;
 const REACH: i32 = 3;
 const MARGIN: usize = 5;
 const SHIFT_COST: f32 = 0.002;
+/// Standard deviation of where the middle of a structure of a body lies, in edges of a box, and at least so many millimetres;
+/// what is less like the box than this, as a squared distance, is nothing of its.
+const PLACE_SIGMA: f32 = 0.25;
+const LEAST_SIGMA: f32 = 15.0;
+const UNLIKE: f32 = 12.0;
+/// The share of a cell that is filled: as of the atlas's other shapes, a little less than half.
+const FILLED: f32 = 0.4;
 
 /// A body in a scan: the cell that a voxel lies in is the whole part of `start + step * voxel`, (d, h, w).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +66,12 @@ impl Fit {
         let [d, h, w] = [0, 1, 2].map(|axis| cell(axis) as usize);
         inside.then(|| body.labels[(d * body.size[1] + h) * body.size[2] + w])
     }
+
+    /// The cells along (d, h, w) that a scan of `size` shows; some may lie beyond the body.
+    fn seen(&self, size: [usize; 3]) -> [Range<usize>; 3] {
+        let cell = |axis: usize, voxel: f32| (self.start[axis] + self.step[axis] * voxel).max(0.0);
+        std::array::from_fn(|axis| cell(axis, -0.5) as usize..cell(axis, size[axis] as f32 - 0.5).ceil() as usize)
+    }
 }
 
 /// The best fit of each of the bodies that vote, the best first; with what they were fitted to.
@@ -65,8 +79,12 @@ impl Fit {
 pub struct Fits {
     scan: Samples,
     fits: Vec<Fit>,
-    /// The host's own pool of threads is left alone.
-    pool: ThreadPool,
+    /// For each of them first cell and end along (d, h, w) of each label, of what the scan shows.
+    seen: Vec<Vec<Option<[[usize; 3]; 2]>>>,
+    /// Size of the scan in voxels and of a voxel in millimetres, (d, h, w).
+    size: [usize; 3],
+    spacing: [f32; 3],
+    threads: usize,
 }
 
 /// Means of a scan over samples of equal size, by bins.
@@ -209,14 +227,7 @@ impl Samples {
             for start in (0..=tries).map(|at| first + at as f32 * ALONG / CELL) {
                 let seen = start.max(0.0) as usize..((start + covered).ceil() as usize).min(body.size[0]);
                 let boxes = planes[seen].iter().flatten();
-                let Some([low, high]) = boxes.copied().reduce(|[low, high], [other_low, other_high]| {
-                    [
-                        std::array::from_fn(|axis| low[axis].min(other_low[axis])),
-                        std::array::from_fn(|axis| high[axis].max(other_high[axis])),
-                    ]
-                }) else {
-                    continue;
-                };
+                let Some([low, high]) = boxes.copied().reduce(joined) else { continue };
                 let across: [f32; 2] = [1, 2].map(|axis| (high[axis] - low[axis]) as f32 * CELL / extent[axis]);
                 let scale = (across[0] + across[1]) / 2.0;
                 let step: [f32; 3] = std::array::from_fn(|axis| match axis {
@@ -277,9 +288,7 @@ impl Fits {
         body: [[f32; 3]; 2],
         threads: usize,
     ) -> Result<Self> {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool =
-            pool.map_err(|error| Error::Internal { message: format!("no threads to fit bodies with: {error}") })?;
+        let pool = pool(threads)?;
         let scan = Samples::new(image, size, spacing, body);
         let fits = |index| scan.fit(index, &bodies[index], spacing);
         let mut fits: Vec<Fit> = pool.install(|| (0..bodies.len()).into_par_iter().filter_map(fits).collect());
@@ -288,21 +297,23 @@ impl Fits {
         let refined = |fit: Fit| scan.refined(&bodies[fit.body], fit);
         let mut fits: Vec<Fit> = pool.install(|| fits.into_par_iter().map(refined).collect());
         fits.sort_by(|a, b| b.score.total_cmp(&a.score));
-        Ok(Self { scan, fits, pool })
+        let seen = fits.iter().map(|fit| bodies[fit.body].bounds_by_label(&fit.seen(size))).collect();
+        Ok(Self { scan, fits, seen, size, spacing, threads })
     }
 
-    /// How likely each voxel of a scan of `size` is in the structure that `text` names, from 0 to 1; `None` where no body has
+    /// How likely each voxel of the scan is in the structure that `text` names, from 0 to 1; `None` where no body has
     /// it, or has it beyond the scan.
-    pub(super) fn expected(&self, bodies: &[WholeBody], text: &str, size: [usize; 3]) -> Option<Vec<f32>> {
-        let text = words(text);
+    pub(super) fn expected(&self, bodies: &[WholeBody], text: &str) -> Result<Option<Vec<f32>>> {
+        let (text, size) = (words(text), self.size);
         let voters: Vec<(&Fit, &WholeBody, [bool; 256])> =
             self.fits.iter().filter_map(|fit| Some((fit, &bodies[fit.body], bodies[fit.body].named(&text)?))).collect();
-        let best = voters.first()?.0.score;
+        let Some(best) = voters.first().map(|(fit, ..)| fit.score) else { return Ok(None) };
+        let pool = pool(self.threads)?;
         let weights: Vec<f32> = voters.iter().map(|(fit, ..)| ((fit.score - best) / SPREAD).exp()).collect();
         let sum: f32 = weights.iter().sum();
         let mut out = vec![0.0; size.iter().product()];
         let shift = |(fit, body, table): &(&Fit, &WholeBody, [bool; 256])| self.shift(fit, body, table);
-        let shifts: Vec<[i32; 3]> = self.pool.install(|| voters.par_iter().map(shift).collect());
+        let shifts: Vec<[i32; 3]> = pool.install(|| voters.par_iter().map(shift).collect());
         for (((fit, body, table), shift), weight) in voters.iter().zip(shifts).zip(&weights) {
             let cells: [Vec<Option<usize>>; 3] = std::array::from_fn(|axis| {
                 let cell =
@@ -323,14 +334,14 @@ impl Fits {
                     }
                 }
             };
-            self.pool.install(|| out.par_chunks_exact_mut(plane).zip(&cells[0]).for_each(vote));
+            pool.install(|| out.par_chunks_exact_mut(plane).zip(&cells[0]).for_each(vote));
         }
-        out.iter().any(|&likely| likely >= SEEN).then_some(out)
+        Ok(out.iter().any(|&likely| likely >= SEEN).then_some(out))
     }
 
     /// The same of the structure that most likely holds some voxels (d, h, w) of the scan; `None` where none is likely to.
-    pub(super) fn holding(&self, bodies: &[WholeBody], places: &[[usize; 3]], size: [usize; 3]) -> Option<Vec<f32>> {
-        let best = self.fits.first()?.score;
+    pub(super) fn holding(&self, bodies: &[WholeBody], places: &[[usize; 3]]) -> Result<Option<Vec<f32>>> {
+        let Some(best) = self.fits.first().map(|fit| fit.score) else { return Ok(None) };
         let mut votes: BTreeMap<&str, f32> = BTreeMap::new();
         let mut sum = 0.0;
         for fit in &self.fits {
@@ -344,8 +355,60 @@ impl Fits {
                 }
             }
         }
-        let (name, votes) = votes.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
-        if votes < LIKELY * sum { None } else { self.expected(bodies, name, size) }
+        match votes.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)) {
+            Some((name, votes)) if votes >= LIKELY * sum => self.expected(bodies, name),
+            _ => Ok(None),
+        }
+    }
+
+    /// The structures of the bodies whose boxes in the scan lie much like one, given by its faces (d, h, w) in voxels; only that which
+    /// `text` names where there is one.
+    pub(super) fn candidates(
+        &self,
+        bodies: &[WholeBody],
+        corners: [[f32; 3]; 2],
+        text: Option<&str>,
+    ) -> Vec<Candidate> {
+        let named = text.map(words);
+        let best = self.fits.first().map_or(0.0, |fit| fit.score);
+        let weights: Vec<f32> = self.fits.iter().map(|fit| ((fit.score - best) / SPREAD).exp()).collect();
+        let sum: f32 = weights.iter().sum();
+        let mut candidates: BTreeMap<&str, Candidate> = BTreeMap::new();
+        for ((fit, seen), weight) in self.fits.iter().zip(&self.seen).zip(weights) {
+            let body = &bodies[fit.body];
+            let asked =
+                body.structures.iter().filter(|(name, _)| named.as_ref().is_none_or(|text| words(name) == *text));
+            for (name, labels) in asked {
+                let boxes = labels.iter().filter_map(|&label| seen[usize::from(label)]);
+                let Some(cells) = boxes.reduce(joined) else { continue };
+                let own = cells.map(|corner| self.voxel(fit, corner));
+                let distance = self.unlike(corners, own);
+                if distance < UNLIKE {
+                    let candidate = candidates.entry(name).or_default();
+                    candidate.likely += weight / sum * (-distance / 2.0).exp();
+                    candidate.shapes.push((distance, shape(fit, body, labels, own)));
+                }
+            }
+        }
+        candidates.into_values().collect()
+    }
+
+    /// Where the face of a cell lies in the scan, in voxels.
+    fn voxel(&self, fit: &Fit, cell: [usize; 3]) -> [f32; 3] {
+        std::array::from_fn(|axis| {
+            ((cell[axis] as f32 - fit.start[axis]) / fit.step[axis]).clamp(-0.5, self.size[axis] as f32 - 0.5)
+        })
+    }
+
+    /// Squared distance of two boxes by their faces in voxels.
+    fn unlike(&self, [low, high]: [[f32; 3]; 2], [other_low, other_high]: [[f32; 3]; 2]) -> f32 {
+        let along = |axis: usize| {
+            let edge = ((high[axis] - low[axis]) * self.spacing[axis]).max(0.1);
+            let other = ((other_high[axis] - other_low[axis]) * self.spacing[axis]).max(0.1);
+            let apart = (low[axis] + high[axis] - other_low[axis] - other_high[axis]) / 2.0 * self.spacing[axis];
+            ((edge / other).ln() / EDGE_SIGMA).powi(2) + (apart / (PLACE_SIGMA * edge).max(LEAST_SIGMA)).powi(2)
+        };
+        (0..3).map(along).sum()
     }
 
     /// How a structure is best moved for itself.
@@ -369,6 +432,44 @@ impl Fits {
         }
         best.0
     }
+}
+
+/// Threads for as long as something is computed: the host's own pool is left alone.
+fn pool(threads: usize) -> Result<ThreadPool> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::Internal { message: format!("no threads to fit bodies with: {error}") })
+}
+
+/// The cells of a box that a structure of a fitted body fills; the box is given by its faces (d, h, w) in voxels.
+fn shape(fit: &Fit, body: &WholeBody, labels: &[u8], [low, high]: [[f32; 3]; 2]) -> Vec<u8> {
+    // Between the middles of the body's cells its labels count by how near they are.
+    let places: [Vec<[(usize, f32); 2]>; 3] = std::array::from_fn(|axis| {
+        let last = body.size[axis] - 1;
+        (0..GRID)
+            .map(|cell| {
+                let voxel = low[axis] + (cell as f32 + 0.5) / GRID as f32 * (high[axis] - low[axis]);
+                let at = (fit.start[axis] + fit.step[axis] * voxel - 0.5).clamp(0.0, last as f32);
+                [(at as usize, 1.0 - at.fract()), ((at as usize + 1).min(last), at.fract())]
+            })
+            .collect()
+    });
+    let [_, height, width] = body.size;
+    (0..CELLS)
+        .map(|cell| {
+            let mut share = 0.0;
+            for (d, in_d) in places[0][cell / (GRID * GRID)] {
+                for (h, in_h) in places[1][cell / GRID % GRID] {
+                    for (w, in_w) in places[2][cell % GRID] {
+                        let inside = labels.contains(&body.labels[(d * height + h) * width + w]);
+                        share += in_d * in_h * in_w * f32::from(u8::from(inside));
+                    }
+                }
+            }
+            u8::from(share >= FILLED)
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -435,10 +536,10 @@ mod tests {
         for values in [[0.0, 0.4, 0.6, 0.7, 0.9], [0.0, 0.8, 0.3, 0.9, 0.4]] {
             let fits = fits(&bodies, values);
             for (name, label, least) in [("liver", 2, 0.85), ("kidney, left", 3, 0.75), ("Spine", 4, 0.7)] {
-                let found = dice(&fits.expected(&bodies, name, SIZE).expect("it has one"), label);
+                let found = dice(&fits.expected(&bodies, name).expect("two threads").expect("it has one"), label);
                 assert!(found > least, "{name}: {found}");
             }
-            assert_eq!(fits.expected(&bodies, "right kidney", SIZE), None);
+            assert_eq!(fits.expected(&bodies, "right kidney").expect("two threads"), None);
         }
     }
 
@@ -447,11 +548,11 @@ mod tests {
         let bodies = [body(&[("left lung", 2), ("liver", 2), ("left kidney", 3)])];
         let fits = fits(&bodies, [0.0, 0.4, 0.6, 0.7, 0.9]);
         let in_liver = [[17, 32, 56], [16, 34, 58]];
-        let held = fits.holding(&bodies, &in_liver, SIZE);
-        assert_eq!(held, fits.expected(&bodies, "liver", SIZE));
+        let held = fits.holding(&bodies, &in_liver).expect("two threads");
+        assert_eq!(held, fits.expected(&bodies, "liver").expect("two threads"));
         assert!(held.is_some_and(|held| dice(&held, 2) > 0.85));
-        assert_eq!(fits.holding(&bodies, &[[17, 40, 10]], SIZE), None, "nothing there has a name");
-        assert_eq!(fits.holding(&bodies, &[], SIZE), None);
+        assert_eq!(fits.holding(&bodies, &[[17, 40, 10]]).expect("two threads"), None, "nothing there has a name");
+        assert_eq!(fits.holding(&bodies, &[]).expect("two threads"), None);
     }
 
     #[test]
@@ -460,8 +561,8 @@ mod tests {
         whole.structures.push(("bladder".into(), vec![5]));
         whole.labels.iter_mut().take(2 * 1200).filter(|label| **label == 1).for_each(|label| *label = 5);
         let bodies = [whole];
-        assert_eq!(fits(&bodies, [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&bodies, "bladder", SIZE), None);
+        assert_eq!(fits(&bodies, [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&bodies, "bladder").expect("two threads"), None);
         // Nor anything without bodies.
-        assert_eq!(fits(&[], [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&[], "liver", SIZE), None);
+        assert_eq!(fits(&[], [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&[], "liver").expect("two threads"), None);
     }
 }

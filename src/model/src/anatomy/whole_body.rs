@@ -1,6 +1,7 @@
 //! Whole bodies: which structure each cell of a coarse grid belongs to.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Millimetres along each edge of a cell.
 pub const CELL: f32 = 6.0;
@@ -31,8 +32,25 @@ impl WholeBody {
         table.iter().any(|&label| label).then_some(table)
     }
 
+    /// First cell and end along (d, h, w) of each label in a part of the body; `None` where it has none.
+    pub(super) fn bounds_by_label(&self, part: &[Range<usize>; 3]) -> Vec<Option<[[usize; 3]; 2]>> {
+        let [depth, height, width] = std::array::from_fn(|axis| part[axis].start..part[axis].end.min(self.size[axis]));
+        let mut bounds = vec![None; 256];
+        for d in depth {
+            for h in height.clone() {
+                for w in width.clone() {
+                    let label = self.labels[(d * self.size[1] + h) * self.size[2] + w];
+                    let cell = [[d, h, w], [d + 1, h + 1, w + 1]];
+                    let bounds = &mut bounds[usize::from(label)];
+                    *bounds = Some(bounds.map_or(cell, |bounds| joined(bounds, cell)));
+                }
+            }
+        }
+        bounds
+    }
+
     /// First cell and end along (d, h, w) of what a table of labels holds, `None` of nothing.
-    pub(super) fn bounds(&self, table: &[bool; 256], planes: std::ops::Range<usize>) -> Option<[[usize; 3]; 2]> {
+    pub(super) fn bounds(&self, table: &[bool; 256], planes: Range<usize>) -> Option<[[usize; 3]; 2]> {
         let [_, height, width] = self.size;
         let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
         for d in planes {
@@ -47,6 +65,14 @@ impl WholeBody {
         }
         (high[0] > 0).then_some([low, high])
     }
+}
+
+/// The least box that holds two.
+pub(super) fn joined([low, high]: [[usize; 3]; 2], [other_low, other_high]: [[usize; 3]; 2]) -> [[usize; 3]; 2] {
+    [
+        std::array::from_fn(|axis| low[axis].min(other_low[axis])),
+        std::array::from_fn(|axis| high[axis].max(other_high[axis])),
+    ]
 }
 
 /// The words of a name, whatever their order, as they are compared: `kidney_left` is the left kidney, and `vertebrae L1` the

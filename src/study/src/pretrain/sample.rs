@@ -295,7 +295,7 @@ fn expected(
     let asked = ((atlas.len() as f32 * between(random, LEAST_ASKED, 1.0)) as usize).max(1);
     let first = random.random_range(0..=atlas.len() - asked);
     let in_window = corners([low, high].map(|[x, y, z]| [z, y, x]));
-    atlas.prior(image, [count[2], count[1], count[0]], &in_window, &place, first..first + asked)
+    atlas.prior(image, [count[2], count[1], count[0]], &in_window, &place, first..first + asked, &[])
 }
 
 /// The lowest and the highest of places along each axis; `None` of none.
