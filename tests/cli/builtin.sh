@@ -43,6 +43,9 @@ image=$work/demo/ct.nii.gz
 segment() { expect "$1" "$2" "$3" segment --model builtin --image "$image" --out "$4" "${@:5}"; }
 segment "a text" 0 'voxels' "$work/t.nii.gz" --text liver
 segment "a name that no torso has" 0 'does not show a "brain"' "$work/n.nii.gz" --text brain
+segment "a box and what it is drawn around" 0 'voxels' "$work/bl.nii.gz" --box 17,40,6,108,86,92 --text colon
+segment "the same box and another name" 0 'voxels' "$work/bk.nii.gz" --box 17,40,6,108,86,92 --text "small bowel"
+differ "a name beside a box counts" "$(sha256sum < "$work/bl.nii.gz")" "$(sha256sum < "$work/bk.nii.gz")"
 segment "a word it does not know" 2 'unknown word "kydney"' "$out/t.nii.gz" --text "left kydney"
 segment "a point" 0 'voxels' "$work/p.nii.gz" --point 40,55,80
 segment "a point and a negative one" 0 'voxels' "$work/q.nii.gz" --point 40,55,80 --point 60,60,40,-

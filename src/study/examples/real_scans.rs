@@ -3,7 +3,8 @@
 //!
 //! DATA holds `ct_abdomen`, `mr_abdomen` (each with `_labels`, ids in `labels.json`), and `mr_head_t1` with its brain mask
 //! `mr_head_t1_brain`. Every structure of at least 1 ml is asked for by its name, with a tight box, the same box with its
-//! corners moved by up to 10 % of its edges, one, three and five points drawn in the structure, and box and three points.
+//! corners moved by up to 10 % of its edges, one, three and five points drawn in the structure, box and name, and box and three
+//! points.
 //! Beside it stand two baselines: the ellipsoid inscribed in the tight box, and Otsu's threshold in the box, whichever side
 //! of it is better.
 
@@ -16,8 +17,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const COLUMNS: [&str; 9] =
-    ["text", "box", "box 10 %", "1 point", "3 points", "5 points", "box+points", "ellipsoid", "Otsu"];
+const COLUMNS: [&str; 10] =
+    ["text", "box", "box 10 %", "1 point", "3 points", "5 points", "box+text", "box+points", "ellipsoid", "Otsu"];
 
 /// Dice of each column.
 type Row = [f64; COLUMNS.len()];
@@ -145,8 +146,9 @@ fn measure(model: &Model, image: &Arc<Volume<f32>>, name: &str, mask: &Mask, see
         Ok(dice(&session.segment(&Hooks::default())?.mask().data, mask))
     };
     // Words that the model does not know are an error of the text's.
-    let by_name = || -> Result<f64, Box<dyn Error>> {
+    let by_name = |corners: Option<[[f64; 3]; 2]>| -> Result<f64, Box<dyn Error>> {
         let mut session = Session::new(model, image.clone())?;
+        session.set_box(corners.map(|corners| BoxPrompt { corners, space: Space::Ijk }))?;
         match session.set_text(Some(name)) {
             Ok(()) => Ok(dice(&session.segment(&Hooks::default())?.mask().data, mask)),
             Err(_) => Ok(0.0),
@@ -165,12 +167,13 @@ fn measure(model: &Model, image: &Arc<Volume<f32>>, name: &str, mask: &Mask, see
         })
         .collect();
     Ok([
-        by_name()?,
+        by_name(None)?,
         run(Some(tight), &[])?,
         run(Some(moved), &[])?,
         run(None, &points[..1])?,
         run(None, &points[..3])?,
         run(None, &points)?,
+        by_name(Some(tight))?,
         run(Some(tight), &points[..3])?,
         dice(&ellipsoid, mask),
         otsu(image, mask, low, high),

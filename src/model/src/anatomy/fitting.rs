@@ -3,8 +3,10 @@
 //! Each body is moved along the scan and scaled until its structures tell most of the scan's intensities (mutual information,
 //! Viola and Wells, 1997: it holds for any contrast). In-plane the box of the body in the scan says how large it is. Then each
 //! fitted body says where a structure is, shifted a little where its neighbourhood fits better so, and the best of them vote
-//! (multi-atlas segmentation: Iglesias and Sabuncu, Medical Image Analysis 24, 2015).
+//! (multi-atlas segmentation: Iglesias and Sabuncu, Medical Image Analysis 24, 2015). They also say which structure a box is
+//! drawn around: that whose own box lies most like it.
 
+use super::samples::Samples;
 use super::whole_body::{CELL, WholeBody, joined, words};
 use super::{CELLS, Candidate, EDGE_SIGMA, GRID};
 use crate::error::{Error, Result};
@@ -13,10 +15,6 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Millimetres along each edge of a sample of the scan.
-const SAMPLE: f32 = 7.0;
-/// Bins of equal size that the intensities of samples are put into.
-const BINS: usize = 24;
 /// Millimetres of a body for one of the scan along its length that are tried, and how far it is moved from try to try.
 const LENGTHS: [f32; 5] = [0.82, 0.91, 1.0, 1.1, 1.21];
 const ALONG: f32 = 10.0;
@@ -87,57 +85,7 @@ pub struct Fits {
     threads: usize,
 }
 
-/// Means of a scan over samples of equal size, by bins.
-#[derive(Clone, Debug)]
-struct Samples {
-    bins: Vec<u8>,
-    /// Samples along (d, h, w).
-    count: [usize; 3],
-    /// Where the first sample begins, and their length, in voxels.
-    low: [f32; 3],
-    edge: [f32; 3],
-}
-
 impl Samples {
-    /// Of the box of the body in a scan, over all of its planes.
-    fn new(image: &[f32], size: [usize; 3], spacing: [f32; 3], body: [[f32; 3]; 2]) -> Self {
-        let [mut low, mut high] = body;
-        (low[0], high[0]) = (-0.5, size[0] as f32 - 0.5);
-        let count: [usize; 3] = std::array::from_fn(|axis| {
-            let voxels = (high[axis] - low[axis]).max(1.0);
-            ((voxels * spacing[axis] / SAMPLE).round() as usize).clamp(1, voxels as usize)
-        });
-        let edge: [f32; 3] = std::array::from_fn(|axis| (high[axis] - low[axis]).max(1.0) / count[axis] as f32);
-        let sample: [Vec<Option<usize>>; 3] = std::array::from_fn(|axis| {
-            let at = |voxel: usize| (voxel as f32 - low[axis]) / edge[axis];
-            (0..size[axis])
-                .map(|voxel| (at(voxel) >= 0.0 && at(voxel) < count[axis] as f32).then(|| at(voxel) as usize))
-                .collect()
-        });
-        let mut sums = vec![(0f32, 0f32); count.iter().product()];
-        for (d, plane) in image.chunks_exact(size[1] * size[2]).enumerate() {
-            let Some(d) = sample[0][d] else { continue };
-            for (h, row) in plane.chunks_exact(size[2]).enumerate() {
-                let Some(h) = sample[1][h] else { continue };
-                let sums = &mut sums[(d * count[1] + h) * count[2]..][..count[2]];
-                for (value, w) in row.iter().zip(&sample[2]) {
-                    if let Some(w) = *w {
-                        sums[w].0 += value;
-                        sums[w].1 += 1.0;
-                    }
-                }
-            }
-        }
-        let means: Vec<f32> = sums.into_iter().map(|(sum, count)| sum / f32::max(count, 1.0)).collect();
-        let mut order: Vec<usize> = (0..means.len()).collect();
-        order.sort_by(|&a, &b| means[a].total_cmp(&means[b]));
-        let mut bins = vec![0; means.len()];
-        for (rank, index) in order.into_iter().enumerate() {
-            bins[index] = (rank * BINS / means.len()) as u8;
-        }
-        Self { bins, count, low, edge }
-    }
-
     /// The cell of the body that each sample along an axis lies in.
     fn cells(&self, fit: &Fit, body: &WholeBody, axis: usize) -> Vec<Option<usize>> {
         (0..self.count[axis])
@@ -147,65 +95,6 @@ impl Samples {
                 (cell >= 0.0 && cell < body.size[axis] as f32).then_some(cell as usize)
             })
             .collect()
-    }
-
-    /// How much of the intensities a body tells where it lies, in nats by sample; less where it does not cover the scan.
-    fn told(&self, body: &WholeBody, cells: &[Vec<Option<usize>>; 3], shift: [i32; 3]) -> f32 {
-        let mut counts = vec![0u32; 256 * BINS];
-        let (mut covered, mut total) = (0u32, 0u32);
-        let moved = |axis: usize, cell: Option<usize>| {
-            cell.map(|cell| cell as i32 + shift[axis])
-                .filter(|cell| (0..body.size[axis] as i32).contains(cell))
-                .map(|cell| cell as usize)
-        };
-        let across: Vec<(usize, usize)> = cells[2]
-            .iter()
-            .enumerate()
-            .filter_map(|(sample, &cell)| moved(2, cell).map(|cell| (sample, cell)))
-            .collect();
-        for (d, &cell) in cells[0].iter().enumerate() {
-            let Some(cell_d) = moved(0, cell) else {
-                total += (cells[1].len() * cells[2].len()) as u32;
-                continue;
-            };
-            for (h, &cell) in cells[1].iter().enumerate() {
-                total += cells[2].len() as u32;
-                let Some(cell_h) = moved(1, cell) else { continue };
-                let row = &body.labels[(cell_d * body.size[1] + cell_h) * body.size[2]..][..body.size[2]];
-                let bins = &self.bins[(d * self.count[1] + h) * self.count[2]..][..self.count[2]];
-                covered += across.len() as u32;
-                for &(sample, cell) in &across {
-                    counts[usize::from(row[cell]) * BINS + usize::from(bins[sample])] += 1;
-                }
-            }
-        }
-        if covered == 0 {
-            return 0.0;
-        }
-        let sum = covered as f32;
-        let term = |count: u32| if count > 0 { count as f32 / sum * (count as f32 / sum).ln() } else { 0.0 };
-        let mut by_bin = [0u32; BINS];
-        let (mut joint, mut by_label, mut labels) = (0.0, 0.0, 0);
-        for counts in counts.chunks_exact(BINS) {
-            let count: u32 = counts.iter().sum();
-            if count > 0 {
-                labels += 1;
-                by_label += term(count);
-                joint += counts.iter().copied().map(term).sum::<f32>();
-                by_bin.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-            }
-        }
-        let by_bin: f32 = by_bin.into_iter().map(term).sum();
-        // Labels of few samples tell too much by chance (Miller, 1955).
-        let chance = ((labels - 1) * (BINS - 1)) as f32 / (2.0 * sum);
-        (joint - by_label - by_bin - chance) * sum / total as f32
-    }
-
-    /// As [`told`](Self::told), of the samples that have a cell alone.
-    fn told_near(&self, body: &WholeBody, cells: &[Vec<Option<usize>>; 3], shift: [i32; 3]) -> f32 {
-        let share: f32 =
-            cells.iter().map(|cells| cells.iter().flatten().count() as f32 / cells.len().max(1) as f32).product();
-        self.told(body, cells, shift) / share.max(1e-6)
     }
 
     fn score(&self, body: &WholeBody, fit: &Fit) -> f32 {
@@ -553,6 +442,45 @@ mod tests {
         assert!(held.is_some_and(|held| dice(&held, 2) > 0.85));
         assert_eq!(fits.holding(&bodies, &[[17, 40, 10]]).expect("two threads"), None, "nothing there has a name");
         assert_eq!(fits.holding(&bodies, &[]).expect("two threads"), None);
+    }
+
+    /// The box of a structure in the scan, by its faces, and which of its cells it fills.
+    fn boxed(label: u8) -> ([[f32; 3]; 2], Vec<bool>) {
+        let place = |voxel: usize| [voxel / 4800, voxel / 80 % 60, voxel % 80];
+        let places = || (0..SIZE.iter().product()).filter(|&voxel| seen(voxel) == label).map(place);
+        let [low, high] = [usize::min, usize::max].map(|least_or_most| {
+            places().reduce(|a, b| std::array::from_fn(|axis| least_or_most(a[axis], b[axis]))).expect("it is there")
+        });
+        let corners = [low.map(|at| at as f32 - 0.5), high.map(|at| at as f32 + 0.5)];
+        let filled = (0..CELLS).map(|cell| {
+            let at = [cell / (GRID * GRID), cell / GRID % GRID, cell % GRID];
+            let [d, h, w]: [usize; 3] = std::array::from_fn(|axis| {
+                let part = (at[axis] as f32 + 0.5) / GRID as f32;
+                (corners[0][axis] + part * (corners[1][axis] - corners[0][axis])).round() as usize
+            });
+            seen((d * 60 + h) * 80 + w) == label
+        });
+        (corners, filled.collect())
+    }
+
+    #[test]
+    fn a_box_is_drawn_around_what_lies_like_it() {
+        let bodies = [body(&NAMED)];
+        let fits = fits(&bodies, [0.0, 0.4, 0.6, 0.7, 0.9]);
+        for (name, label) in [("liver", 2), ("left kidney", 3)] {
+            let (corners, filled) = boxed(label);
+            let found = fits.candidates(&bodies, corners, None);
+            let [candidate] = &found[..] else { panic!("{name}: {} candidates", found.len()) };
+            assert!(candidate.likely > 0.5, "{name}: {}", candidate.likely);
+            let (_, cells) = &candidate.shapes[0];
+            let both = cells.iter().zip(&filled).filter(|&(&cell, &filled)| cell == 1 && filled).count();
+            let sum = cells.iter().filter(|&&cell| cell == 1).count() + filled.iter().filter(|&&filled| filled).count();
+            let dice = 2.0 * both as f32 / sum as f32;
+            assert!(dice > 0.85, "{name}: {dice}");
+            assert_eq!(fits.candidates(&bodies, corners, Some(name)), found);
+            assert_eq!(fits.candidates(&bodies, corners, Some("spine")), []);
+        }
+        assert_eq!(fits.candidates(&bodies, [[2.0, 5.0, 5.0], [4.0, 9.0, 9.0]], None), [], "nothing lies there");
     }
 
     #[test]
