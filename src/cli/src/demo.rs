@@ -158,6 +158,11 @@ fn make(folder: &Path, args: &DemoArgs) -> Result<String> {
 fn segment(model: &Model, phantom: &Phantom, modality: PhantomModality, bar: &Bar) -> Result<Vec<Found>> {
     let image = Arc::new(phantom.image.clone());
     let voxel_ml = image.geometry.voxel_volume_mm3() / 1000.0;
+    let mut session = Session::new(model, image.clone())?;
+    session.set_modality(match modality {
+        PhantomModality::Ct => Modality::Ct,
+        PhantomModality::Mr => Modality::Mr,
+    });
     let mut found = Vec::new();
     for name in ORGANS {
         let Some(truth) = phantom.mask(name) else { continue };
@@ -188,11 +193,7 @@ fn segment(model: &Model, phantom: &Phantom, modality: PhantomModality, bar: &Ba
         let mut masks = Vec::new();
         for prompt in PROMPTS {
             interrupt::check()?;
-            let mut session = Session::new(model, image.clone())?;
-            session.set_modality(match modality {
-                PhantomModality::Ct => Modality::Ct,
-                PhantomModality::Mr => Modality::Mr,
-            });
+            session.clear_prompts();
             if prompt.contains("box") {
                 session.set_box(Some(BoxPrompt { corners: [low, high], space: Space::Ijk }))?;
             }
