@@ -90,11 +90,22 @@ impl Adapter {
     /// # Errors
     /// A configuration without any part, or one that does not fit the architecture.
     pub fn new(config: AdapterConfig, model: &ModelConfig, seed: u64, device: &Device) -> Result<Self> {
-        let adapter = Self::shaped(config, model, device)?;
+        let adapter = Self::shaped(config.clone(), model, device)?;
         let _guard = DRAWING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        device.seed(seed);
-        // Burn draws a weight when it is first looked at: look at all of them, in order.
-        let drawn = parameters::export(&adapter.weights);
+        let draw = || -> Result<NamedTensors> {
+            device.seed(seed);
+            // Burn draws a weight when it is first looked at: look at all of them, in order.
+            Ok(parameters::export(&Self::shaped(config.clone(), model, device)?.weights))
+        };
+        // Who draws elsewhere in the process does not ask for the lock: what is drawn twice alike was not disturbed.
+        let mut drawn = draw()?;
+        loop {
+            let again = draw()?;
+            if again == drawn {
+                break;
+            }
+            drawn = again;
+        }
         let raw = |name: &str| drawn.get(name).map(|(shape, data)| RawTensor::from_f32(shape.clone(), data));
         Ok(adapter.with_weights(parameters::load(adapter.weights.clone(), device, raw)?))
     }
