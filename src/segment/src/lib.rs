@@ -16,6 +16,7 @@ mod outcome;
 mod prepare;
 mod prompt;
 pub mod reference;
+mod resample;
 mod run;
 mod session;
 mod windows;
