@@ -10,7 +10,6 @@
 //! It also has whole bodies, which say where a structure is before there is any box, and which structure a box is drawn around:
 //! see [`Fits`].
 
-use crate::error::Result;
 use explain::Explanations;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,6 +21,7 @@ mod explain;
 mod file;
 mod fitting;
 mod samples;
+mod threads;
 mod whole_body;
 
 pub use body::body_box;
@@ -146,9 +146,6 @@ impl Atlas {
 
     /// Where its whole bodies lie in a scan: row-major (D, H, W), from 0 to 1; `spacing` in millimetres; `body` is the box of
     /// the body in it by its faces, see [`body_box`]. Computed by `threads` threads.
-    ///
-    /// # Errors
-    /// Threads that cannot be had.
     pub fn fits(
         &self,
         image: &[f32],
@@ -156,18 +153,18 @@ impl Atlas {
         spacing: [f32; 3],
         body: [[f32; 3]; 2],
         threads: usize,
-    ) -> Result<Fits> {
+    ) -> Fits {
         Fits::new(&self.bodies, image, size, spacing, body, threads)
     }
 
     /// How likely each voxel of the scan that `fits` are of is in the structure that `text` names, from 0 to 1; `None` where
     /// no body has it.
-    pub fn located(&self, fits: &Fits, text: &str) -> Result<Option<Vec<f32>>> {
+    pub fn located(&self, fits: &Fits, text: &str) -> Option<Vec<f32>> {
         fits.expected(&self.bodies, text)
     }
 
     /// The same of the structure that most likely holds some voxels (d, h, w); `None` where none is likely to.
-    pub fn holding(&self, fits: &Fits, places: &[[usize; 3]]) -> Result<Option<Vec<f32>>> {
+    pub fn holding(&self, fits: &Fits, places: &[[usize; 3]]) -> Option<Vec<f32>> {
         fits.holding(&self.bodies, places)
     }
 

@@ -269,11 +269,8 @@ impl TrainingVolume {
     }
 
     /// Where the bodies of an atlas lie in it; fitted by `threads` threads.
-    ///
-    /// # Errors
-    /// Threads that cannot be had.
-    pub fn fits(&self, atlas: &Atlas, threads: usize) -> Result<Fits> {
-        Ok(atlas.fits(&self.image, self.size, self.spacing, self.body, threads)?)
+    pub fn fits(&self, atlas: &Atlas, threads: usize) -> Fits {
+        atlas.fits(&self.image, self.size, self.spacing, self.body, threads)
     }
 
     /// What an atlas, and its bodies as they fit, expect in a box of such a window, `image`, inclusive corners (d, h, w) in its
@@ -313,7 +310,7 @@ impl Session {
         {
             (found, Some(mask))
         } else {
-            let found = if let Some(found) = self.known(prepared, placed, report)? {
+            let found = if let Some(found) = self.known(prepared, placed, report) {
                 found
             } else if positive {
                 self.look_around(prepared, placed, report, hooks)?
@@ -321,7 +318,7 @@ impl Session {
                 // What is not where bodies have it the network would only guess.
                 vec![BACKGROUND_LOGIT; prepared.image.len()]
             } else {
-                let view = self.view(prepared, Frame::whole(size, count), None)?;
+                let view = self.view(prepared, Frame::whole(size, count), None);
                 self.look(placed, &view, None, report)
                     .map(|logits| view.frame.restore(&logits, size, BACKGROUND_LOGIT))?
             };
@@ -334,7 +331,7 @@ impl Session {
         hooks.step(Stage::ZoomOut, 1, 1)?;
         report.windows_total = 1;
         let passes = self.model.config().inference.passes;
-        let mut view = self.view(prepared, Frame::focused(corners, count), Some(corners))?;
+        let mut view = self.view(prepared, Frame::focused(corners, count), Some(corners));
         let mut mask = before.map(|mask| view.frame.sample(&mask, size));
         let mut logits = Vec::new();
         for pass in 0..passes {
@@ -344,7 +341,7 @@ impl Session {
             } else if pass > 0 {
                 let found = view.frame.restore(&logits, size, BACKGROUND_LOGIT);
                 corners = found_and_pointed(&found, size, &placed.points).unwrap_or(corners);
-                view = self.view(prepared, Frame::focused(corners, count), Some(corners))?;
+                view = self.view(prepared, Frame::focused(corners, count), Some(corners));
                 mask = Some(view.frame.sample(&as_found(&found), size));
             }
             logits = self.look(placed, &view, mask.take(), report)?;
@@ -359,10 +356,10 @@ impl Session {
 
     /// Where the bodies of the model's atlas have what is asked for, as logits on the crop: what the text names, or without one
     /// what most likely holds the points. `None` where they know no such thing, or have it elsewhere than the points.
-    fn known(&self, prepared: &Prepared, placed: &Placed, report: &mut Report) -> Result<Option<Vec<f32>>> {
-        let Some(atlas) = self.model.atlas() else { return Ok(None) };
+    fn known(&self, prepared: &Prepared, placed: &Placed, report: &mut Report) -> Option<Vec<f32>> {
+        let atlas = self.model.atlas()?;
         let (text, places) = (self.prompts.text.as_deref(), positives(placed));
-        let likely = prepared.expected(atlas, text, &places, self.model.description().threads)?;
+        let likely = prepared.expected(atlas, text, &places, self.model.description().threads);
         if let (None, Some(text)) = (&likely, text) {
             report.notes.push(if atlas.knows(text) {
                 format!("by the model's atlas the scan does not show a {text:?}")
@@ -371,14 +368,14 @@ impl Session {
                 format!("the model's atlas knows no {text:?}; it knows {names}")
             });
         }
-        let Some(likely) = likely else { return Ok(None) };
+        let likely = likely?;
         let [_, height, width] = prepared.size;
         if places.iter().any(|[d, h, w]| likely[(d * height + h) * width + w] < HELD) {
-            return Ok(None);
+            return None;
         }
         // Where it is at least half as likely as anywhere.
         let most = likely.iter().copied().fold(0.0, f32::max);
-        Ok(Some(likely.into_iter().map(|likely| likely - most / 2.0).collect()))
+        Some(likely.into_iter().map(|likely| likely - most / 2.0).collect())
     }
 
     /// Follows points outwards: logits on the crop of the first window that the mask does not run out of.
@@ -404,7 +401,7 @@ impl Session {
             let wide_enough = (0..3).all(|axis| (high[axis] - low[axis]) as f32 <= 0.8 * extent[axis]);
             if wide_enough {
                 hooks.step(Stage::ZoomOut, 0, 1)?;
-                let view = self.view(prepared, frame, None)?;
+                let view = self.view(prepared, frame, None);
                 let logits = self.look(placed, &view, None, report)?;
                 if frame.holds(size) || !runs_out(&logits, &frame, size) {
                     return Ok(frame.restore(&logits, size, BACKGROUND_LOGIT));
@@ -416,22 +413,19 @@ impl Session {
 
     /// What is seen through a frame; `corners` are the first and last voxel of the crop that the structure takes, where they
     /// were prompted or found.
-    fn view(&self, prepared: &Prepared, frame: Frame, corners: Option<[Dhw; 2]>) -> Result<View> {
+    fn view(&self, prepared: &Prepared, frame: Frame, corners: Option<[Dhw; 2]>) -> View {
         let image = frame.sample(&prepared.image, prepared.size);
-        let prior = match self.model.atlas().zip(corners) {
-            Some((atlas, corners)) => {
-                let scan = Scan {
-                    spacing: prepared.spacing.map(|spacing| spacing as f32),
-                    body: prepared.body(),
-                    depth: prepared.size[0],
-                    fits: prepared.fits(atlas, self.model.description().threads)?,
-                    text: self.prompts.text.as_deref().filter(|text| atlas.knows(text)),
-                };
-                Some(frame.expected(atlas, &image, &frame.place_box(corners), &scan))
-            }
-            None => None,
-        };
-        Ok(View { frame, image, prior })
+        let prior = self.model.atlas().zip(corners).map(|(atlas, corners)| {
+            let scan = Scan {
+                spacing: prepared.spacing.map(|spacing| spacing as f32),
+                body: prepared.body(),
+                depth: prepared.size[0],
+                fits: prepared.fits(atlas, self.model.description().threads),
+                text: self.prompts.text.as_deref().filter(|text| atlas.knows(text)),
+            };
+            frame.expected(atlas, &image, &frame.place_box(corners), &scan)
+        });
+        View { frame, image, prior }
     }
 
     /// Whether the text says what a box is drawn around, and the atlas knows it: then it chooses among the atlas's

@@ -89,22 +89,18 @@ impl Prepared {
         text: Option<&str>,
         places: &[Dhw],
         threads: usize,
-    ) -> Result<Option<Vec<f32>>> {
-        let fits = self.fits(atlas, threads)?;
-        Ok(match text {
-            Some(text) => atlas.located(fits, text)?,
-            None => atlas.holding(fits, places)?,
-        })
+    ) -> Option<Vec<f32>> {
+        let fits = self.fits(atlas, threads);
+        match text {
+            Some(text) => atlas.located(fits, text),
+            None => atlas.holding(fits, places),
+        }
     }
 
     /// Where the bodies of an atlas lie; fitted by `threads` threads when first asked for.
-    pub(crate) fn fits(&self, atlas: &Atlas, threads: usize) -> Result<&Fits> {
-        if let Some(fits) = self.fits.get() {
-            return Ok(fits);
-        }
+    pub(crate) fn fits(&self, atlas: &Atlas, threads: usize) -> &Fits {
         let spacing = self.spacing.map(|spacing| spacing as f32);
-        let fits = atlas.fits(&self.image, self.size, spacing, self.body(), threads)?;
-        Ok(self.fits.get_or_init(|| fits))
+        self.fits.get_or_init(|| atlas.fits(&self.image, self.size, spacing, self.body(), threads))
     }
 
     /// A stored voxel index as the voxel (d, h, w) of the crop, the nearest one if it is outside.

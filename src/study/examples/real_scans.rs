@@ -51,9 +51,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("| structure | ml | {} |", COLUMNS.join(" | "));
         println!("|---|---|{}", "---|".repeat(COLUMNS.len()));
         let mut rows: Vec<(String, f64, Row)> = Vec::new();
+        let mut session = Session::new(&model, scan.image.clone())?;
         for (index, (name, mask)) in scan.structures.iter().enumerate() {
             let ml = mask.iter().map(|&v| f64::from(v)).sum::<f64>() * scan.image.geometry.voxel_volume_mm3() / 1000.0;
-            let dice = measure(&model, &scan.image, name, mask, index as u64)?;
+            let dice = measure(&mut session, &scan.image, name, mask, index as u64)?;
             print_row(name, Some(ml), &dice);
             rows.push((name.clone(), ml, dice));
         }
@@ -111,7 +112,13 @@ fn scans(data: &Path) -> Result<Vec<Scan>, Box<dyn Error>> {
 }
 
 /// Dice of each column.
-fn measure(model: &Model, image: &Arc<Volume<f32>>, name: &str, mask: &Mask, seed: u64) -> Result<Row, Box<dyn Error>> {
+fn measure(
+    session: &mut Session,
+    image: &Arc<Volume<f32>>,
+    name: &str,
+    mask: &Mask,
+    seed: u64,
+) -> Result<Row, Box<dyn Error>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let size = image.geometry.size;
     let place = |index: usize| [index % size[0], index / size[0] % size[1], index / (size[0] * size[1])];
@@ -137,23 +144,19 @@ fn measure(model: &Model, image: &Arc<Volume<f32>>, name: &str, mask: &Mask, see
             Point { position: at.map(|at| at as f64), space: Space::Ijk, positive: true }
         })
         .collect();
-    let run = |corners: Option<[[f64; 3]; 2]>, points: &[Point]| -> Result<f64, Box<dyn Error>> {
-        let mut session = Session::new(model, image.clone())?;
-        session.set_box(corners.map(|corners| BoxPrompt { corners, space: Space::Ijk }))?;
-        for &point in points {
-            session.add_point(point)?;
-        }
-        Ok(dice(&session.segment(&Hooks::default())?.mask().data, mask))
-    };
-    // Words that the model does not know are an error of the text's.
-    let by_name = |corners: Option<[[f64; 3]; 2]>| -> Result<f64, Box<dyn Error>> {
-        let mut session = Session::new(model, image.clone())?;
-        session.set_box(corners.map(|corners| BoxPrompt { corners, space: Space::Ijk }))?;
-        match session.set_text(Some(name)) {
-            Ok(()) => Ok(dice(&session.segment(&Hooks::default())?.mask().data, mask)),
-            Err(_) => Ok(0.0),
-        }
-    };
+    let mut run =
+        |text: Option<&str>, corners: Option<[[f64; 3]; 2]>, points: &[Point]| -> Result<f64, Box<dyn Error>> {
+            session.clear_prompts();
+            session.set_box(corners.map(|corners| BoxPrompt { corners, space: Space::Ijk }))?;
+            for &point in points {
+                session.add_point(point)?;
+            }
+            // Words that the model does not know are an error of the text's.
+            if session.set_text(text).is_err() {
+                return Ok(0.0);
+            }
+            Ok(dice(&session.segment(&Hooks::default())?.mask().data, mask))
+        };
     let ellipsoid: Mask = (0..mask.len())
         .map(|index| {
             let at = place(index);
@@ -167,14 +170,14 @@ fn measure(model: &Model, image: &Arc<Volume<f32>>, name: &str, mask: &Mask, see
         })
         .collect();
     Ok([
-        by_name(None)?,
-        run(Some(tight), &[])?,
-        run(Some(moved), &[])?,
-        run(None, &points[..1])?,
-        run(None, &points[..3])?,
-        run(None, &points)?,
-        by_name(Some(tight))?,
-        run(Some(tight), &points[..3])?,
+        run(Some(name), None, &[])?,
+        run(None, Some(tight), &[])?,
+        run(None, Some(moved), &[])?,
+        run(None, None, &points[..1])?,
+        run(None, None, &points[..3])?,
+        run(None, None, &points)?,
+        run(Some(name), Some(tight), &[])?,
+        run(None, Some(tight), &points[..3])?,
         dice(&ellipsoid, mask),
         otsu(image, mask, low, high),
     ])

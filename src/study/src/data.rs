@@ -40,22 +40,10 @@ impl Case {
 
     /// What the model's atlas expects in a box of a window, inclusive corners (d, h, w); `None` without an atlas, or where the
     /// window is no focused one.
-    fn expected(
-        &self,
-        window: &Window,
-        model: &Model,
-        size: [usize; 3],
-        corners: &[f32; 6],
-    ) -> Result<Option<Vec<f32>>> {
-        let Some(atlas) = model.atlas() else { return Ok(None) };
-        let fits = match self.fits.get() {
-            Some(fits) => fits,
-            None => {
-                let fits = self.volume.fits(atlas, model.description().threads)?;
-                self.fits.get_or_init(|| fits)
-            }
-        };
-        Ok(window.expected(&self.volume, (atlas, fits), size, corners))
+    fn expected(&self, window: &Window, model: &Model, size: [usize; 3], corners: &[f32; 6]) -> Option<Vec<f32>> {
+        let atlas = model.atlas()?;
+        let fits = self.fits.get_or_init(|| self.volume.fits(atlas, model.description().threads));
+        window.expected(&self.volume, (atlas, fits), size, corners)
     }
 }
 
@@ -181,7 +169,7 @@ fn sample(
     // All of them have the same box, or none.
     let corners = prompts.iter().find_map(|prompts| prompts.bounding_box);
     if let Some(corners) = corners
-        && let Some(prior) = case.expected(&window, model, size, &corners)?
+        && let Some(prior) = case.expected(&window, model, size, &corners)
     {
         let boxed = prompts.iter_mut().filter(|prompts| prompts.bounding_box.is_some());
         boxed.for_each(|prompts| prompts.prior = Some(prior.clone()));

@@ -26,6 +26,8 @@ pub(crate) enum Use {
     Shift,
     /// Which structures of a phantom an atlas takes.
     Atlas,
+    /// How a phantom looks to the bodies that are fitted to it.
+    Fit,
 }
 
 /// The generator for number `index` of a use.

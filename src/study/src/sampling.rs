@@ -287,7 +287,7 @@ mod tests {
         let [whole, window] = [0, 1].map(|index| cut(&volume, grid(&volume, size, ZoomIn::Focus)[index], size));
         let place = BoxPlace { edges: [8.0; 3], offset: [0.0; 2], cut: [false; 2] };
         let atlas = Atlas::new([(place, (0..CELLS).map(|cell| cell < CELLS / 3 && cell % 2 == 0).collect())]);
-        let fits = volume.fits(&atlas, 1).expect("a thread");
+        let fits = volume.fits(&atlas, 1);
         let expected =
             window.expected(&volume, (&atlas, &fits), size, &[1.0, 2.0, 2.0, 6.0, 5.0, 4.0]).expect("a focused window");
         let plan = flipping([true, false, true]);

@@ -7,11 +7,9 @@
 //! drawn around: that whose own box lies most like it.
 
 use super::samples::Samples;
+use super::threads::each;
 use super::whole_body::{CELL, WholeBody, joined, words};
 use super::{CELLS, Candidate, EDGE_SIGMA, GRID};
-use crate::error::{Error, Result};
-use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -166,9 +164,6 @@ impl Samples {
 impl Fits {
     /// Fits bodies to a scan: row-major (D, H, W), from 0 to 1; `spacing` in millimetres; `body` is the box of the body in it
     /// by its faces. Computed by `threads` threads.
-    ///
-    /// # Errors
-    /// Threads that cannot be had.
     pub(super) fn new(
         bodies: &[WholeBody],
         image: &[f32],
@@ -176,33 +171,29 @@ impl Fits {
         spacing: [f32; 3],
         body: [[f32; 3]; 2],
         threads: usize,
-    ) -> Result<Self> {
-        let pool = pool(threads)?;
+    ) -> Self {
         let scan = Samples::new(image, size, spacing, body);
-        let fits = |index| scan.fit(index, &bodies[index], spacing);
-        let mut fits: Vec<Fit> = pool.install(|| (0..bodies.len()).into_par_iter().filter_map(fits).collect());
+        let fits = each(threads, bodies.iter().enumerate(), |(index, body)| scan.fit(index, body, spacing));
+        let mut fits: Vec<Fit> = fits.into_iter().flatten().collect();
         fits.sort_by(|a, b| b.score.total_cmp(&a.score));
         fits.truncate(VOTERS);
-        let refined = |fit: Fit| scan.refined(&bodies[fit.body], fit);
-        let mut fits: Vec<Fit> = pool.install(|| fits.into_par_iter().map(refined).collect());
+        let mut fits = each(threads, fits.into_iter(), |fit| scan.refined(&bodies[fit.body], fit));
         fits.sort_by(|a, b| b.score.total_cmp(&a.score));
         let seen = fits.iter().map(|fit| bodies[fit.body].bounds_by_label(&fit.seen(size))).collect();
-        Ok(Self { scan, fits, seen, size, spacing, threads })
+        Self { scan, fits, seen, size, spacing, threads }
     }
 
     /// How likely each voxel of the scan is in the structure that `text` names, from 0 to 1; `None` where no body has
     /// it, or has it beyond the scan.
-    pub(super) fn expected(&self, bodies: &[WholeBody], text: &str) -> Result<Option<Vec<f32>>> {
+    pub(super) fn expected(&self, bodies: &[WholeBody], text: &str) -> Option<Vec<f32>> {
         let (text, size) = (words(text), self.size);
         let voters: Vec<(&Fit, &WholeBody, [bool; 256])> =
             self.fits.iter().filter_map(|fit| Some((fit, &bodies[fit.body], bodies[fit.body].named(&text)?))).collect();
-        let Some(best) = voters.first().map(|(fit, ..)| fit.score) else { return Ok(None) };
-        let pool = pool(self.threads)?;
+        let best = voters.first()?.0.score;
         let weights: Vec<f32> = voters.iter().map(|(fit, ..)| ((fit.score - best) / SPREAD).exp()).collect();
         let sum: f32 = weights.iter().sum();
         let mut out = vec![0.0; size.iter().product()];
-        let shift = |(fit, body, table): &(&Fit, &WholeBody, [bool; 256])| self.shift(fit, body, table);
-        let shifts: Vec<[i32; 3]> = pool.install(|| voters.par_iter().map(shift).collect());
+        let shifts = each(self.threads, voters.iter(), |(fit, body, table)| self.shift(fit, body, table));
         for (((fit, body, table), shift), weight) in voters.iter().zip(shifts).zip(&weights) {
             let cells: [Vec<Option<usize>>; 3] = std::array::from_fn(|axis| {
                 let cell =
@@ -223,14 +214,14 @@ impl Fits {
                     }
                 }
             };
-            pool.install(|| out.par_chunks_exact_mut(plane).zip(&cells[0]).for_each(vote));
+            each(self.threads, out.chunks_exact_mut(plane).zip(&cells[0]), vote);
         }
-        Ok(out.iter().any(|&likely| likely >= SEEN).then_some(out))
+        out.iter().any(|&likely| likely >= SEEN).then_some(out)
     }
 
     /// The same of the structure that most likely holds some voxels (d, h, w) of the scan; `None` where none is likely to.
-    pub(super) fn holding(&self, bodies: &[WholeBody], places: &[[usize; 3]]) -> Result<Option<Vec<f32>>> {
-        let Some(best) = self.fits.first().map(|fit| fit.score) else { return Ok(None) };
+    pub(super) fn holding(&self, bodies: &[WholeBody], places: &[[usize; 3]]) -> Option<Vec<f32>> {
+        let best = self.fits.first()?.score;
         let mut votes: BTreeMap<&str, f32> = BTreeMap::new();
         let mut sum = 0.0;
         for fit in &self.fits {
@@ -244,10 +235,8 @@ impl Fits {
                 }
             }
         }
-        match votes.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)) {
-            Some((name, votes)) if votes >= LIKELY * sum => self.expected(bodies, name),
-            _ => Ok(None),
-        }
+        let (name, votes) = votes.into_iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        if votes >= LIKELY * sum { self.expected(bodies, name) } else { None }
     }
 
     /// The structures of the bodies whose boxes in the scan lie much like one, given by its faces (d, h, w) in voxels; only that which
@@ -321,14 +310,6 @@ impl Fits {
         }
         best.0
     }
-}
-
-/// Threads for as long as something is computed: the host's own pool is left alone.
-fn pool(threads: usize) -> Result<ThreadPool> {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|error| Error::Internal { message: format!("no threads to fit bodies with: {error}") })
 }
 
 /// The cells of a box that a structure of a fitted body fills; the box is given by its faces (d, h, w) in voxels.
@@ -409,7 +390,7 @@ mod tests {
     fn fits(bodies: &[WholeBody], values: [f32; 5]) -> Fits {
         let image: Vec<f32> = (0..SIZE.iter().product()).map(|voxel| values[usize::from(seen(voxel))]).collect();
         let bounds = super::super::body_box(&image, SIZE);
-        Fits::new(bodies, &image, SIZE, SPACING, bounds, 2).expect("two threads")
+        Fits::new(bodies, &image, SIZE, SPACING, bounds, 2)
     }
 
     fn dice(likely: &[f32], label: u8) -> f32 {
@@ -425,10 +406,10 @@ mod tests {
         for values in [[0.0, 0.4, 0.6, 0.7, 0.9], [0.0, 0.8, 0.3, 0.9, 0.4]] {
             let fits = fits(&bodies, values);
             for (name, label, least) in [("liver", 2, 0.85), ("kidney, left", 3, 0.75), ("Spine", 4, 0.7)] {
-                let found = dice(&fits.expected(&bodies, name).expect("two threads").expect("it has one"), label);
+                let found = dice(&fits.expected(&bodies, name).expect("it has one"), label);
                 assert!(found > least, "{name}: {found}");
             }
-            assert_eq!(fits.expected(&bodies, "right kidney").expect("two threads"), None);
+            assert_eq!(fits.expected(&bodies, "right kidney"), None);
         }
     }
 
@@ -437,11 +418,11 @@ mod tests {
         let bodies = [body(&[("left lung", 2), ("liver", 2), ("left kidney", 3)])];
         let fits = fits(&bodies, [0.0, 0.4, 0.6, 0.7, 0.9]);
         let in_liver = [[17, 32, 56], [16, 34, 58]];
-        let held = fits.holding(&bodies, &in_liver).expect("two threads");
-        assert_eq!(held, fits.expected(&bodies, "liver").expect("two threads"));
+        let held = fits.holding(&bodies, &in_liver);
+        assert_eq!(held, fits.expected(&bodies, "liver"));
         assert!(held.is_some_and(|held| dice(&held, 2) > 0.85));
-        assert_eq!(fits.holding(&bodies, &[[17, 40, 10]]).expect("two threads"), None, "nothing there has a name");
-        assert_eq!(fits.holding(&bodies, &[]).expect("two threads"), None);
+        assert_eq!(fits.holding(&bodies, &[[17, 40, 10]]), None, "nothing there has a name");
+        assert_eq!(fits.holding(&bodies, &[]), None);
     }
 
     /// The box of a structure in the scan, by its faces, and which of its cells it fills.
@@ -489,8 +470,8 @@ mod tests {
         whole.structures.push(("bladder".into(), vec![5]));
         whole.labels.iter_mut().take(2 * 1200).filter(|label| **label == 1).for_each(|label| *label = 5);
         let bodies = [whole];
-        assert_eq!(fits(&bodies, [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&bodies, "bladder").expect("two threads"), None);
+        assert_eq!(fits(&bodies, [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&bodies, "bladder"), None);
         // Nor anything without bodies.
-        assert_eq!(fits(&[], [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&[], "liver").expect("two threads"), None);
+        assert_eq!(fits(&[], [0.0, 0.4, 0.6, 0.7, 0.9]).expected(&[], "liver"), None);
     }
 }

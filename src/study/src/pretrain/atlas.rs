@@ -1,7 +1,7 @@
 //! The atlas of a training from scratch: shapes of bodies that it does not learn from.
 
 use super::frame::Found;
-use super::sample::Stage;
+use super::stage::Stage;
 use crate::phantom::{self, Scene};
 use crate::random::{Use, generator};
 use adaptmedseg_model::anatomy::{Atlas, BoxPlace, CELL, CELLS, GRID, WholeBody};
@@ -72,7 +72,7 @@ pub(super) fn of_scenes(seed: u64, scenes: Range<u64>) -> Atlas {
 }
 
 /// Which cells of its box a structure fills, (d, h, w).
-fn cells(scene: &Scene, found: &Found) -> Vec<bool> {
+pub(super) fn cells(scene: &Scene, found: &Found) -> Vec<bool> {
     let mut inside = [false; 256];
     scene.structures[found.index].labels.iter().for_each(|&label| inside[usize::from(label)] = true);
     // Scenes are (x, y, z).

@@ -5,6 +5,7 @@ mod frame;
 mod init;
 mod run;
 mod sample;
+mod stage;
 mod vocabulary;
 
 pub use run::{PretrainHooks, PretrainOptions, PretrainProgress, PretrainReport, PretrainValidation, pretrain};

@@ -1,6 +1,7 @@
 //! The run: scenes, samples, steps, checkpoints, and the model at the end.
 
-use super::sample::{self, Drawn, Stage};
+use super::sample::{self, Drawn};
+use super::stage::Stage;
 use super::{atlas, init, vocabulary};
 use crate::error::{Error, Result};
 use crate::partial::{Folder, difference};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
@@ -275,8 +277,8 @@ struct Source<'a> {
     /// The window's.
     size: [usize; 3],
     pool: &'a rayon::ThreadPool,
-    /// The scenes at hand, by their numbers.
-    scenes: VecDeque<(u64, Stage)>,
+    /// The scenes at hand, by their numbers, each made when it is first drawn from.
+    scenes: VecDeque<(u64, OnceLock<Stage>)>,
 }
 
 impl Source<'_> {
@@ -292,16 +294,16 @@ impl Source<'_> {
         }
         let next = self.scenes.back().map_or(oldest, |(index, _)| index + 1);
         let new = next..oldest + SCENES;
-        let new: Vec<_> =
-            self.pool.install(|| new.into_par_iter().map(|index| (index, Stage::new(seed, index))).collect());
-        self.scenes.extend(new);
+        self.scenes.extend(new.map(|index| (index, OnceLock::new())));
         let (scenes, atlas) = (&self.scenes, self.atlas);
         let draw = |number: u64| {
             // Attempts that miss the structure are numbered beyond all samples.
             let attempt = |attempt: u64| {
                 let number = number + (attempt << 41);
                 let scene = (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % SCENES;
-                sample::draw(&scenes[scene as usize].1, atlas, size, modality, seed, number)
+                let (index, stage) = &scenes[scene as usize];
+                let stage = stage.get_or_init(|| Stage::fitted(seed, *index, atlas));
+                sample::draw(stage, atlas, size, modality, seed, number)
             };
             (0..).find_map(attempt).expect("the attempts do not end")
         };
@@ -422,7 +424,7 @@ impl Run<'_> {
         if self.held_out.is_empty() {
             let (&PretrainOptions { seed, modality, .. }, size) = (self.options, self.config.image_encoder.image_size);
             let draw = |index| {
-                let stage = Stage::new(seed, HELD_OUT + index / 3);
+                let stage = Stage::fitted(seed, HELD_OUT + index / 3, self.atlas);
                 sample::draw(&stage, self.atlas, size, modality, seed, HELD_OUT + index)
             };
             let drawn: Vec<Drawn> =

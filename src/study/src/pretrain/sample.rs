@@ -1,45 +1,15 @@
 //! What a network learns from scratch on: windows of phantoms with prompts for one structure.
 
 use super::frame::{self, Found, Frame, View};
-use crate::phantom::{self, Appearance, Kind, Look, PhantomModality, Scene, Tissue, between};
+use super::stage::Stage;
+use crate::phantom::{Appearance, Kind, Look, PhantomModality, Scene, between};
 use crate::random::{Use, generator};
 use adaptmedseg_engine::WindowPrompts;
-use adaptmedseg_model::anatomy::{Atlas, BoxPlace};
+use adaptmedseg_model::anatomy::Atlas;
 use adaptmedseg_model::dense_prompt::{BEST_REGIONS, DenseInput, INPUT_CHANNELS, PROPOSAL};
 use adaptmedseg_volume::Reorientation;
 use rand::Rng;
 use rand::seq::IndexedRandom;
-
-/// A scene and what can be asked for in it.
-pub(crate) struct Stage {
-    kind: Kind,
-    pub(super) scene: Scene,
-    pub(super) found: Vec<Found>,
-    /// First voxel and end of all that is not air, (x, y, z).
-    body: [[usize; 3]; 2],
-}
-
-impl Stage {
-    /// Scene number `index` of a seed.
-    pub(crate) fn new(seed: u64, index: u64) -> Self {
-        let (kind, scene) = phantom::scene(seed, index);
-        let found = frame::find(&scene);
-        let body = frame::bounds(&scene, |label| scene.tissues[usize::from(label)] != Tissue::Air);
-        Self { kind, scene, found, body }
-    }
-
-    /// Where a box lies, of first voxel and end (x, y, z).
-    pub(super) fn place(&self, corners: [[usize; 3]; 2]) -> BoxPlace {
-        self.place_of_faces(corners.map(faces))
-    }
-
-    /// The same for a box by its faces.
-    fn place_of_faces(&self, corners: [[f32; 3]; 2]) -> BoxPlace {
-        let dhw = |[x, y, z]: [f32; 3]| [z, y, x];
-        let body = self.body.map(|corner| dhw(faces(corner)));
-        BoxPlace::new(corners.map(dhw), dhw(self.scene.spacing), body, self.scene.size[2])
-    }
-}
 
 /// A window, its target, and the prompt.
 pub(crate) struct Drawn {
@@ -50,11 +20,6 @@ pub(crate) struct Drawn {
     pub(crate) text: Option<String>,
     /// For reports: `box`, `points`, `text` and so on.
     pub(crate) kind: &'static str,
-}
-
-/// The face of a voxel that is nearest to the scene's first.
-fn faces(corner: [usize; 3]) -> [f32; 3] {
-    corner.map(|at| at as f32 - 0.5)
 }
 
 /// The share of the window's edge that a box takes in the focused zoom-in.
@@ -74,6 +39,10 @@ const WITH_PRIOR: f64 = 0.85;
 const LEAST_ASKED: f32 = 0.1;
 const EDGE_ERROR: f32 = 0.12;
 const OFFSET_ERROR: f32 = 0.05;
+/// How often it has what the bodies of the atlas, as they fit, have in the box, which they too are told a little wrong: its
+/// corners by shares of its edges.
+const WITH_CANDIDATES: f64 = 0.75;
+const CORNER_ERROR: f32 = 0.1;
 
 /// How often a previous mask is a connected region instead, which may be another structure's.
 const WRONG: f64 = 0.4;
@@ -289,13 +258,25 @@ fn expected(
     let in_scene = |corner: [f32; 3], face: f32| {
         std::array::from_fn(|axis| frame.start[axis] + (corner[axis] + face) * frame.step[axis])
     };
-    let mut place = stage.place_of_faces([in_scene(low, -0.5), in_scene(high, 0.5)]);
+    let corners_in_scene = [in_scene(low, -0.5), in_scene(high, 0.5)];
+    let mut place = stage.place_of_faces(corners_in_scene);
     place.edges.iter_mut().for_each(|edge| *edge *= between(random, -EDGE_ERROR, EDGE_ERROR).exp());
     place.offset.iter_mut().for_each(|offset| *offset += between(random, -OFFSET_ERROR, OFFSET_ERROR));
     let asked = ((atlas.len() as f32 * between(random, LEAST_ASKED, 1.0)) as usize).max(1);
     let first = random.random_range(0..=atlas.len() - asked);
     let in_window = corners([low, high].map(|[x, y, z]| [z, y, x]));
-    atlas.prior(image, [count[2], count[1], count[0]], &in_window, &place, first..first + asked, &[])
+    let candidates = if random.random_bool(WITH_CANDIDATES) {
+        let [low, high] = corners_in_scene;
+        let told = [low, high].map(|corner: [f32; 3]| {
+            let error = |axis: usize| CORNER_ERROR * (high[axis] - low[axis]) * between(random, -1.0, 1.0);
+            let error = [0, 1, 2].map(error);
+            std::array::from_fn(|axis| corner[axis] + error[axis])
+        });
+        stage.candidates(atlas, told)
+    } else {
+        Vec::new()
+    };
+    atlas.prior(image, [count[2], count[1], count[0]], &in_window, &place, first..first + asked, &candidates)
 }
 
 /// The lowest and the highest of places along each axis; `None` of none.
