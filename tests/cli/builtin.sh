@@ -68,7 +68,7 @@ expect "the adapter is merged" 0 'merged' adapter merge "$work/adapter" --model 
 expect "the merged model segments" 0 'voxels' segment --model "$work/merged" --image "$image" --out "$work/m.nii.gz" --text liver
 
 # Training from scratch, killed and resumed
-pretrain=(pretrain --steps 4 --batch 1 --checkpoint-every 2)
+pretrain=(pretrain --steps 4 --batch 1 --checkpoint-every 2 --atlas-bodies 12)
 expect "training from scratch" 0 '4 steps' "${pretrain[@]}" --out "$work/whole"
 "$ADAPTMEDSEG" "${pretrain[@]}" --out "$work/killed" --quiet &
 for _ in $(seq 3000); do [ -f "$work/killed.partial/last.json" ] && break; sleep 0.1; done
@@ -76,19 +76,20 @@ kill -9 $! 2> /dev/null
 wait $! 2> /dev/null
 [ -f "$work/killed.partial/last.json" ] && [ ! -e "$work/killed" ] && pass "killed in the middle" || fail "killed in the middle"
 expect "an unfinished run is not overwritten" 2 'unfinished' "${pretrain[@]}" --out "$work/killed"
-expect "other options are refused" 2 'batch was 1, is 2' pretrain --steps 4 --batch 2 --checkpoint-every 2 --out "$work/killed" --resume
+expect "other options are refused" 2 'batch was 1, is 2' pretrain --steps 4 --batch 2 --checkpoint-every 2 --atlas-bodies 12 --out "$work/killed" --resume
 expect "it is resumed" 0 '4 steps' "${pretrain[@]}" --out "$work/killed" --resume
 same "the resumed model is the whole one" "$(sha256sum < "$work/killed/model.safetensors")" "$(sha256sum < "$work/whole/model.safetensors")"
 expect "the trained model segments" 0 'voxels' segment --model "$work/whole" --image "$image" --out "$work/w.nii.gz" --point 40,55,80
 expect "learning goes on from a model" 0 '' pretrain --steps 1 --batch 1 --from "$work/whole" --out "$work/further"
 differ "and changes its weights" "$(sha256sum < "$work/further/model.safetensors")" "$(sha256sum < "$work/whole/model.safetensors")"
 same "but not its atlas" "$(sha256sum < "$work/further/anatomy.safetensors.gz")" "$(sha256sum < "$work/whole/anatomy.safetensors.gz")"
-expect "all but nothing of what was learned is kept" 0 '' pretrain --steps 1 --batch 1 --seed 2 --from "$work/whole" --keep 0.999999 --new-atlas --out "$work/kept"
+expect "all but nothing of what was learned is kept" 0 '' pretrain --steps 1 --batch 1 --seed 2 --from "$work/whole" --keep 0.999999 --new-atlas --atlas-bodies 12 --out "$work/kept"
 # But for the sign of zeros.
 changed=$(cmp -l "$work/kept/model.safetensors" "$work/whole/model.safetensors" | awk '$2 + $3 != 200' | wc -l)
 same "the weights are the former ones" "$changed" 0
 differ "the atlas is another" "$(sha256sum < "$work/kept/anatomy.safetensors.gz")" "$(sha256sum < "$work/whole/anatomy.safetensors.gz")"
 expect "there must be something to keep" 2 'from' pretrain --steps 1 --keep 0.5 --out "$out/f"
+expect "an atlas of nobody" 2 'bodies of an atlas must be 1 to' pretrain --steps 1 --atlas-bodies 0 --out "$out/f"
 expect "what is kept is a share" 2 'keep must be from 0 to below 1' pretrain --steps 1 --from "$work/whole" --keep 1 --out "$out/f"
 "${ADAPTMEDSEG_FIXTURE:-$(dirname "$ADAPTMEDSEG")/examples/fixture}" "$work/fixture"
 expect "a model of another architecture" 2 'architecture' pretrain --steps 1 --from "$work/fixture/model" --out "$out/f"

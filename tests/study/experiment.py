@@ -42,6 +42,7 @@ class Experiment:
         # Every size by name, so that it can stand in the report.
         self.sizes = {
             "base steps": 4 if quick else 800,
+            "bodies of the atlas": 12 if quick else 240,
             "adapter steps": 2 if quick else 250,
             "MR phantoms to adapt with": 2 if quick else 6,
             "held-out phantoms of each modality": 1 if quick else 6,
@@ -135,7 +136,8 @@ def table(results: dict, modality: str) -> list[str]:
 def on_phantoms(experiment: Experiment) -> tuple[Path, list[str], dict]:
     sizes = experiment.sizes
     few, held_out = sizes["MR phantoms to adapt with"], sizes["held-out phantoms of each modality"]
-    base = experiment.run("pretrain", "--modality", "ct", "--steps", sizes["base steps"], out=experiment.out / "base")
+    base = experiment.run("pretrain", "--modality", "ct", "--steps", sizes["base steps"],
+                          "--atlas-bodies", sizes["bodies of the atlas"], out=experiment.out / "base")
     half = "0.5,0.5,0" if experiment.quick else "0.67,0.33,0"
     to_learn = experiment.phantoms("few-mr", "mr", few, 1008, half)
     to_measure = experiment.phantoms("held-out", "both", held_out, 2009, "0,0,1")

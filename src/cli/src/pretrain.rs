@@ -46,6 +46,9 @@ pub(crate) struct PretrainArgs {
     /// Draw a new atlas of shapes, instead of that model's
     #[arg(long, requires = "from")]
     pub new_atlas: bool,
+    /// Bodies that a new atlas has shapes of
+    #[arg(long, value_name = "N", default_value_t = 240)]
+    pub atlas_bodies: u64,
     /// Go on with an unfinished run
     #[arg(long)]
     pub resume: bool,
@@ -83,6 +86,7 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
         checkpoint_every: args.checkpoint_every,
         keep: args.keep,
         new_atlas: args.new_atlas,
+        atlas_bodies: args.atlas_bodies,
     };
     let from = args.from.as_deref().map(ModelFolder::named).transpose()?;
     let bar = Bar::new(args.quiet);

@@ -22,6 +22,18 @@ impl RawTensor {
         let bytes: Vec<u8> = elements.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self { dtype: DType::F32, shape, bytes: bytes.into() }
     }
+
+    /// Its elements as float32.
+    pub fn to_f32(&self) -> Vec<f32> {
+        self.clone().into_data().try_into_vec().expect("it holds float32")
+    }
+
+    /// The same as Burn takes it: where they are float32 the bytes are shared.
+    fn into_data(self) -> TensorData {
+        let bytes = Bytes::from_shared(self.bytes, AllocationProperty::File);
+        let data = TensorData::from_bytes(bytes, self.shape, self.dtype);
+        if self.dtype == DType::F32 { data } else { data.convert_dtype(DType::F32) }
+    }
 }
 
 /// Tensors by the names and in the layout of a checkpoint: sizes, slowest axis first, and elements, row-major.
@@ -94,9 +106,7 @@ impl<F: Fn(&str) -> Option<RawTensor>> Loader<F> {
                 message: format!("tensor {key} has shape {:?}, the network wants {stored:?}", raw.shape),
             });
         }
-        let data = TensorData::from_bytes(Bytes::from_shared(raw.bytes, AllocationProperty::File), stored, raw.dtype);
-        let data = if raw.dtype == DType::F32 { data } else { data.convert_dtype(DType::F32) };
-        let tensor = Tensor::from_data(data, &self.device);
+        let tensor = Tensor::from_data(raw.into_data(), &self.device);
         Ok(if transposed { tensor.swap_dims(D - 2, D - 1) } else { tensor })
     }
 }

@@ -9,9 +9,9 @@ use rand::seq::index;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The scenes it is made of lie beyond those of any run, and those held out.
+/// The scenes it is made of lie beyond those of any run, and those held out; whole bodies have numbers of their own.
 const FIRST: u64 = 1 << 42;
-const SCENES: u64 = 240;
+const FIRST_BODY: u64 = FIRST + 240;
 /// Most structures of a scene, drawn at random: neighbours are much alike in all.
 const STRUCTURES: usize = 20;
 /// Smallest structure, cubic millimetres.
@@ -21,19 +21,19 @@ const MIN_VOLUME: f32 = 500.0;
 const LOOKS: usize = 3;
 const FILLED: f32 = 0.4;
 
-/// Whole bodies: torsos, and heads, their numbers beyond those of the scenes.
+/// Whole bodies: torsos, and heads.
 const TORSOS: u64 = 24;
 const HEADS: u64 = 8;
 
-/// The atlas of a seed.
-pub(crate) fn atlas(seed: u64, pool: &rayon::ThreadPool) -> Atlas {
-    pool.install(|| of_scenes(seed, 0..SCENES).with_bodies(whole_bodies(seed, TORSOS, HEADS)))
+/// The atlas of a seed, with the shapes of so many scenes.
+pub(crate) fn atlas(seed: u64, scenes: u64, pool: &rayon::ThreadPool) -> Atlas {
+    pool.install(|| of_scenes(seed, 0..scenes).with_bodies(whole_bodies(seed, TORSOS, HEADS)))
 }
 
 /// Whole bodies of a seed.
 pub(super) fn whole_bodies(seed: u64, torsos: u64, heads: u64) -> Vec<WholeBody> {
     let body = |number: u64| {
-        let mut random = generator(seed, Use::Phantom, FIRST + SCENES + number);
+        let mut random = generator(seed, Use::Phantom, FIRST_BODY + number);
         let scene = if number < torsos {
             phantom::whole_torso(CELL, &mut random)
         } else {

@@ -38,8 +38,11 @@ const HELD_OUT: u64 = 1 << 40;
 const AVERAGE: f64 = 0.998;
 /// Share of windows without nearness and likeness, and without regions.
 const CUE_DROPOUT: f64 = 0.2;
-/// Held-out samples.
+/// Held-out samples; a short run is not measured on many more than it learns from.
 const VALIDATION_SAMPLES: u64 = 60;
+const FEWEST_SAMPLES: u64 = 6;
+/// Most scenes of an atlas: every window is compared with the shapes of all.
+const MOST_BODIES: u64 = 10_000;
 /// Steps whose samples are drawn ahead, while a device is at work.
 const AHEAD: usize = 2;
 
@@ -67,6 +70,8 @@ pub struct PretrainOptions {
     pub keep: f64,
     /// Draw a new atlas, even if the model it goes on from has one.
     pub new_atlas: bool,
+    /// Bodies that a new atlas has shapes of.
+    pub atlas_bodies: u64,
 }
 
 impl Default for PretrainOptions {
@@ -81,6 +86,7 @@ impl Default for PretrainOptions {
             checkpoint_every: 500,
             keep: 0.0,
             new_atlas: false,
+            atlas_bodies: 240,
         }
     }
 }
@@ -97,6 +103,9 @@ impl PretrainOptions {
         }
         if !(0.0..1.0).contains(&self.keep) {
             return wrong("keep must be from 0 to below 1");
+        }
+        if !(1..=MOST_BODIES).contains(&self.atlas_bodies) {
+            return wrong(&format!("the bodies of an atlas must be 1 to {MOST_BODIES}"));
         }
         Ok(())
     }
@@ -221,7 +230,7 @@ pub fn pretrain(
         .or(from.filter(|_| !options.new_atlas))
         .and_then(ModelFolder::atlas)
         .filter(|atlas| !atlas.is_empty());
-    let atlas = known.map_or_else(|| atlas::atlas(options.seed, &pool), Clone::clone);
+    let atlas = known.map_or_else(|| atlas::atlas(options.seed, options.atlas_bodies, &pool), Clone::clone);
     let mut run = Run {
         config,
         options,
@@ -422,13 +431,14 @@ impl Run<'_> {
 
     fn validate(&mut self) -> Result<PretrainValidation> {
         if self.held_out.is_empty() {
-            let (&PretrainOptions { seed, modality, .. }, size) = (self.options, self.config.image_encoder.image_size);
+            let &PretrainOptions { seed, modality, steps, batch, .. } = self.options;
+            let size = self.config.image_encoder.image_size;
+            let samples = steps.saturating_mul(batch as u64).clamp(FEWEST_SAMPLES, VALIDATION_SAMPLES);
             let draw = |index| {
                 let stage = Stage::fitted(seed, HELD_OUT + index / 3, self.atlas);
                 sample::draw(&stage, self.atlas, size, modality, seed, HELD_OUT + index)
             };
-            let drawn: Vec<Drawn> =
-                self.pool.install(|| (0..VALIDATION_SAMPLES).into_par_iter().filter_map(draw).collect());
+            let drawn: Vec<Drawn> = self.pool.install(|| (0..samples).into_par_iter().filter_map(draw).collect());
             for drawn in drawn {
                 let kind = drawn.kind;
                 let sample = self.sample(drawn)?;
