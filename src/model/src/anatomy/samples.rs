@@ -6,6 +6,8 @@ use super::whole_body::WholeBody;
 const SAMPLE: f32 = 7.0;
 /// Bins of equal size that the intensities of samples are put into.
 const BINS: usize = 24;
+/// Counts of a label in a table of them.
+const ROW: usize = BINS.next_power_of_two();
 
 /// Means of a scan over samples of equal size, by bins.
 #[derive(Clone, Debug)]
@@ -60,7 +62,9 @@ impl Samples {
 
     /// How much of the intensities a body tells where it lies, in nats by sample; less where it does not cover the scan.
     pub(super) fn told(&self, body: &WholeBody, cells: &[Vec<Option<usize>>; 3], shift: [i32; 3]) -> f32 {
-        let mut counts = vec![0u32; 256 * BINS];
+        // Neighbours often count as the same: in turns, lest each waits for the one before it to be written.
+        let mut counts = vec![0u32; 256 * ROW];
+        let mut others = counts.clone();
         let (mut covered, mut total) = (0u32, 0u32);
         let moved = |axis: usize, cell: Option<usize>| {
             cell.map(|cell| cell as i32 + shift[axis])
@@ -83,8 +87,12 @@ impl Samples {
                 let row = &body.labels[(cell_d * body.size[1] + cell_h) * body.size[2]..][..body.size[2]];
                 let bins = &self.bins[(d * self.count[1] + h) * self.count[2]..][..self.count[2]];
                 covered += across.len() as u32;
-                for &(sample, cell) in &across {
-                    counts[usize::from(row[cell]) * BINS + usize::from(bins[sample])] += 1;
+                let place = |&(sample, cell): &(usize, usize)| usize::from(row[cell]) * ROW + usize::from(bins[sample]);
+                let pairs = across.chunks_exact(2);
+                pairs.remainder().iter().for_each(|last| counts[place(last)] += 1);
+                for pair in pairs {
+                    counts[place(&pair[0])] += 1;
+                    others[place(&pair[1])] += 1;
                 }
             }
         }
@@ -95,7 +103,9 @@ impl Samples {
         let term = |count: u32| if count > 0 { count as f32 / sum * (count as f32 / sum).ln() } else { 0.0 };
         let mut by_bin = [0u32; BINS];
         let (mut joint, mut by_label, mut labels) = (0.0, 0.0, 0);
-        for counts in counts.chunks_exact(BINS) {
+        counts.iter_mut().zip(others).for_each(|(count, other)| *count += other);
+        for counts in counts.chunks_exact(ROW) {
+            let counts = &counts[..BINS];
             let count: u32 = counts.iter().sum();
             if count > 0 {
                 labels += 1;
