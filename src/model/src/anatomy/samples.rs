@@ -63,19 +63,17 @@ impl Samples {
     /// How much of the intensities a body tells where it lies, in nats by sample; less where it does not cover the scan.
     pub(super) fn told(&self, body: &WholeBody, cells: &[Vec<Option<usize>>; 3], shift: [i32; 3]) -> f32 {
         // Neighbours often count as the same: in turns, lest each waits for the one before it to be written.
-        let mut counts = vec![0u32; 256 * ROW];
-        let mut others = counts.clone();
+        let mut counts = [[0u32; ROW]; 256];
+        let mut others = [[0u32; ROW]; 256];
         let (mut covered, mut total) = (0u32, 0u32);
         let moved = |axis: usize, cell: Option<usize>| {
             cell.map(|cell| cell as i32 + shift[axis])
                 .filter(|cell| (0..body.size[axis] as i32).contains(cell))
                 .map(|cell| cell as usize)
         };
-        let across: Vec<(usize, usize)> = cells[2]
-            .iter()
-            .enumerate()
-            .filter_map(|(sample, &cell)| moved(2, cell).map(|cell| (sample, cell)))
-            .collect();
+        // Cells follow one another as samples do: those that there are have no gap.
+        let first = cells[2].iter().take_while(|&&cell| moved(2, cell).is_none()).count();
+        let across: Vec<usize> = cells[2][first..].iter().map_while(|&cell| moved(2, cell)).collect();
         for (d, &cell) in cells[0].iter().enumerate() {
             let Some(cell_d) = moved(0, cell) else {
                 total += (cells[1].len() * cells[2].len()) as u32;
@@ -85,14 +83,18 @@ impl Samples {
                 total += cells[2].len() as u32;
                 let Some(cell_h) = moved(1, cell) else { continue };
                 let row = &body.labels[(cell_d * body.size[1] + cell_h) * body.size[2]..][..body.size[2]];
-                let bins = &self.bins[(d * self.count[1] + h) * self.count[2]..][..self.count[2]];
+                let bins = &self.bins[(d * self.count[1] + h) * self.count[2] + first..][..across.len()];
                 covered += across.len() as u32;
-                let place = |&(sample, cell): &(usize, usize)| usize::from(row[cell]) * ROW + usize::from(bins[sample]);
-                let pairs = across.chunks_exact(2);
-                pairs.remainder().iter().for_each(|last| counts[place(last)] += 1);
-                for pair in pairs {
-                    counts[place(&pair[0])] += 1;
-                    others[place(&pair[1])] += 1;
+                let label = |cell: usize| usize::from(row[cell]);
+                // Never beyond the row, which the compiler does not know.
+                let bin = |bin: u8| usize::from(bin) % ROW;
+                let (cell_pairs, bin_pairs) = (across.chunks_exact(2), bins.chunks_exact(2));
+                for (&cell, &at) in cell_pairs.remainder().iter().zip(bin_pairs.remainder()) {
+                    counts[label(cell)][bin(at)] += 1;
+                }
+                for (cells, bins) in cell_pairs.zip(bin_pairs) {
+                    counts[label(cells[0])][bin(bins[0])] += 1;
+                    others[label(cells[1])][bin(bins[1])] += 1;
                 }
             }
         }
@@ -103,9 +105,8 @@ impl Samples {
         let term = |count: u32| if count > 0 { count as f32 / sum * (count as f32 / sum).ln() } else { 0.0 };
         let mut by_bin = [0u32; BINS];
         let (mut joint, mut by_label, mut labels) = (0.0, 0.0, 0);
-        counts.iter_mut().zip(others).for_each(|(count, other)| *count += other);
-        for counts in counts.chunks_exact(ROW) {
-            let counts = &counts[..BINS];
+        counts.as_flattened_mut().iter_mut().zip(others.as_flattened()).for_each(|(count, other)| *count += other);
+        for counts in counts.iter().map(|counts| &counts[..BINS]) {
             let count: u32 = counts.iter().sum();
             if count > 0 {
                 labels += 1;
