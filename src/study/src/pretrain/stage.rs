@@ -7,7 +7,7 @@ use adaptmedseg_model::anatomy::{Atlas, BoxPlace, Candidate, Fits};
 use rand::seq::IndexedRandom;
 
 /// Millimetres along the edges of the voxels that bodies are fitted to.
-const CELL: f32 = 4.0;
+const VOXEL: f32 = 4.0;
 
 /// A scene and what can be asked for in it.
 pub(crate) struct Stage {
@@ -38,7 +38,7 @@ impl Stage {
             let Scene { tissues, size, spacing, .. } = &stage.scene;
             let appearance = Appearance::new(tissues, look, &mut random);
             let count: [usize; 3] = std::array::from_fn(|axis| {
-                ((size[axis] as f32 * spacing[axis] / CELL).round() as usize).clamp(1, size[axis])
+                ((size[axis] as f32 * spacing[axis] / VOXEL).round() as usize).clamp(1, size[axis])
             });
             let extent = size.map(|size| size as f32);
             let seen = Frame::around(extent.map(|extent| (extent - 1.0) / 2.0), extent, count);
