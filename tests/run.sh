@@ -74,9 +74,9 @@ step "clippy" cargo clippy --release --workspace --all-targets --locked -- -D wa
 deny=$(command -v cargo-deny || echo "$tools/bin/cargo-deny")
 if [ ! -x "$deny" ] || [ "$("$deny" --version 2> /dev/null)" != "cargo-deny $DENY_VERSION" ]; then
     deny=$tools/bin/cargo-deny
-    # Without its link-time optimisation, which takes longer than all the checks it is for.
+    # Without its optimisation, which takes longer than all the checks it is for.
     [ -x "$deny" ] || CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_TARGET_DIR=$tools/build cargo install cargo-deny --version "$DENY_VERSION" --locked \
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_TARGET_DIR=$tools/build cargo install cargo-deny --version "$DENY_VERSION" --locked \
         --root "$tools" > "$logs/install_deny.log" 2>&1 || skip "cargo-deny $DENY_VERSION cannot be installed"
 fi
 if [ -x "$deny" ]; then

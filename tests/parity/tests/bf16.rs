@@ -68,10 +68,11 @@ fn real_scans_in_bfloat16() {
         let image = Arc::new(read(&data.join(format!("{name}.nii.gz")), &read_options).expect("a scan"));
         let labels = read_labels(&data.join(format!("{name}_labels.nii.gz")), &read_options).expect("its labels").data;
         let mut overlap = Overlap::default();
+        let mut sessions = models.each_ref().map(|model| Session::new(model, image.clone()).expect("a usable image"));
         for id in labels.iter().copied().filter(|&label| label != 0).collect::<BTreeSet<_>>() {
             let truth: Vec<u8> = labels.iter().map(|&label| u8::from(label == id)).collect();
-            let [wanted, got] = models.each_ref().map(|model| {
-                let mut session = Session::new(model, image.clone()).expect("a usable image");
+            let [wanted, got] = sessions.each_mut().map(|session| {
+                session.clear_prompts();
                 session.set_box_from_mask(&truth).expect("a structure");
                 session.segment(&Hooks::default()).expect("a run").mask().data
             });

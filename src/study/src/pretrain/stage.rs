@@ -43,7 +43,6 @@ impl Stage {
             let extent = size.map(|size| size as f32);
             let seen = Frame::around(extent.map(|extent| (extent - 1.0) / 2.0), extent, count);
             let view = frame::view(&stage.scene, &appearance, &seen, count, &[], &mut random);
-            let dhw = |[x, y, z]: [f32; 3]| [z, y, x];
             let body = stage.body.map(|corner| dhw(within(&seen, faces(corner))));
             let voxel = dhw(std::array::from_fn(|axis| seen.step[axis] * spacing[axis]));
             let [nx, ny, nz] = count;
@@ -60,7 +59,6 @@ impl Stage {
 
     /// The same for a box by its faces.
     pub(super) fn place_of_faces(&self, corners: [[f32; 3]; 2]) -> BoxPlace {
-        let dhw = |[x, y, z]: [f32; 3]| [z, y, x];
         let body = self.body.map(|corner| dhw(faces(corner)));
         BoxPlace::new(corners.map(dhw), dhw(self.scene.spacing), body, self.scene.size[2])
     }
@@ -68,12 +66,13 @@ impl Stage {
     /// What a box by its faces (x, y, z) may be drawn around, as the fitted bodies have it.
     pub(super) fn candidates(&self, atlas: &Atlas, corners: [[f32; 3]; 2]) -> Vec<Candidate> {
         let Some((seen, fits)) = &self.fits else { return Vec::new() };
-        let faces = corners.map(|corner| {
-            let [x, y, z] = within(seen, corner);
-            [z, y, x]
-        });
-        atlas.candidates(fits, faces, None)
+        atlas.candidates(fits, corners.map(|corner| dhw(within(seen, corner))), None)
     }
+}
+
+/// Axes (x, y, z) as (d, h, w).
+fn dhw([x, y, z]: [f32; 3]) -> [f32; 3] {
+    [z, y, x]
 }
 
 /// The face of a voxel that is nearest to the scene's first.
