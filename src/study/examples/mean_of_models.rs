@@ -13,10 +13,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [first, share, second, out] = &arguments[..] else {
         return Err("usage: mean_of_models FIRST SHARE SECOND OUT".into());
     };
-    let share: f32 = share.parse()?;
-    if !(0.0..=1.0).contains(&share) {
-        return Err(format!("the share {share} is not from 0 to 1").into());
-    }
+    let share = share
+        .parse::<f32>()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| format!("the share {share:?} is not a number from 0 to 1"))?;
     let [first, second] = [first, second].map(|name| ModelFolder::named(Path::new(name)));
     let (first, second) = (first?, second?);
     let mut weights = NamedTensors::new();

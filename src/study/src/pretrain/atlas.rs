@@ -9,7 +9,7 @@ use rand::seq::index;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The scenes it is made of lie beyond those of any run, and those held out; whole bodies have numbers of their own.
+/// The scenes it is made of lie beyond those of any run, and those held out. The numbers of whole bodies lie among theirs.
 const FIRST: u64 = 1 << 42;
 const FIRST_BODY: u64 = FIRST + 240;
 /// Most structures of a scene, drawn at random: neighbours are much alike in all.
@@ -24,6 +24,12 @@ const FILLED: f32 = 0.4;
 /// Whole bodies: torsos, and heads.
 const TORSOS: u64 = 24;
 const HEADS: u64 = 8;
+
+/// The number of a scene of the atlas: none is a whole body's, which would be drawn alike.
+fn number_of_scene(scene: u64) -> u64 {
+    let number = FIRST + scene;
+    if number < FIRST_BODY { number } else { number + TORSOS + HEADS }
+}
 
 /// The atlas of a seed, with the shapes of so many scenes.
 pub(crate) fn atlas(seed: u64, scenes: u64, pool: &rayon::ThreadPool) -> Atlas {
@@ -55,7 +61,7 @@ fn whole_body(scene: &Scene) -> WholeBody {
 /// The atlas of some scenes of a seed.
 pub(super) fn of_scenes(seed: u64, scenes: Range<u64>) -> Atlas {
     let of_scene = |number: u64| {
-        let stage = Stage::new(seed, FIRST + number);
+        let stage = Stage::new(seed, number_of_scene(number));
         let scene = &stage.scene;
         let voxel: f32 = scene.spacing.iter().product();
         let known: Vec<&Found> = stage.found.iter().filter(|found| found.voxels as f32 * voxel > MIN_VOLUME).collect();
@@ -118,6 +124,14 @@ mod tests {
             assert!(low <= 2 && high + 3 >= GRID, "axis {axis}: {low} to {high}");
         }
         assert_eq!(shape, cells(&Stage::new(3, FIRST).scene, found));
+    }
+
+    #[test]
+    fn no_scene_of_an_atlas_is_drawn_as_a_whole_body_is() {
+        let numbers: Vec<u64> = (0..600).map(number_of_scene).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b));
+        assert_eq!(numbers[..240], (FIRST..FIRST + 240).collect::<Vec<_>>());
+        assert!((0..TORSOS + HEADS).all(|body| !numbers.contains(&(FIRST_BODY + body))));
     }
 
     #[test]
